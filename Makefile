@@ -1,0 +1,57 @@
+# `make help` lists what can be typed here. Every target does the set-up it needs by itself.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup doctor demo test test-browser lint types docs bench ui clean clean-data
+
+BIN := .venv/bin
+# Where Horovod cannot be built, HOROVOD=no goes on under torch.distributed.
+HOROVOD ?= yes
+COMMUNICATOR := $(if $(filter no,$(HOROVOD)),--set train.communicator=torch)
+# What else to hand to pytest or to the job: make test ARGS='-k sessions -x', make demo ARGS='--set seed=7'
+ARGS ?=
+
+TRACKING_URI := from behavior_lib.config import load; print(load('local', None, []).config.mlflow.tracking_uri)
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+setup: ## Make .venv with all packages, Horovod and Delta's jars (seconds once it is there)
+	@HOROVOD=$(HOROVOD) scripts/setup.sh
+
+doctor: setup ## Check that this machine and .venv can run the jobs
+	@$(BIN)/behavior doctor $(ARGS)
+
+demo: setup ## Run the whole way on the Complete Journey retail data
+	@$(BIN)/behavior pipeline --env local $(COMMUNICATOR) $(ARGS)
+
+test: setup ## Run every test but those that open a browser
+	@$(BIN)/python -m pytest tests --ignore=tests/browser -n 2 --dist loadfile $(ARGS)
+
+test-browser: setup ## Open the report in Chromium and check what it shows
+	@scripts/install_chromium.sh
+	@$(BIN)/python -m pytest tests/browser $(ARGS)
+
+lint: setup ## Check style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: setup ## Check types, strictly
+	@$(BIN)/mypy --strict behavior_lib jobs
+
+docs: setup ## Write docs/tables.md anew from the table definitions
+	@$(BIN)/python -m behavior_lib.tables.document
+
+bench: setup ## Measure, and write the figures as JSON
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+ui: setup ## Show the runs and the model registry at http://127.0.0.1:5000
+	@$(BIN)/mlflow ui --backend-store-uri "$$($(BIN)/python -c "$(TRACKING_URI)")" $(ARGS)
+
+clean: ## Remove .venv and what the tools left; var/ (tables, models, reports) stays
+	@rm -rf .venv .setup.lock .setup.log build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "make clean: done; tables, models and reports in var/ are kept, 'make clean-data' removes them"
+
+clean-data: ## Remove var/: tables, models, checkpoints and reports
+	@rm -rf var spark-warehouse metastore_db derby.log

@@ -1,0 +1,150 @@
+"""Every configuration key, with its type and meaning. `MISSING` keys must be given by a file or by --set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from omegaconf import MISSING
+
+
+class CommunicatorName(str, Enum):
+    horovod = "horovod"
+    torch = "torch"
+    single = "single"
+
+
+class ReaderName(str, Enum):
+    petastorm = "petastorm"
+    pyarrow = "pyarrow"
+
+
+class StartName(str, Enum):
+    cooccurrence = "cooccurrence"
+    random = "random"
+
+
+@dataclass
+class PathsConfig:
+    raw: str = MISSING  # raw files of the sources
+    warehouse: str = MISSING  # a table is the Delta folder <warehouse>/<table>
+    var: str = MISSING  # everything else a run leaves behind: MLflow's files, checkpoints, reports
+
+
+@dataclass
+class TablesConfig:
+    catalog: str | None = None  # null: tables are paths; catalog.schema: tables are named
+
+
+@dataclass
+class SparkConfig:
+    master: str | None = None  # null: what spark-submit or the notebook decides
+    driver_memory: str | None = None  # null: Spark's default; too late under spark-submit
+    conf: dict[str, str] = field(default_factory=dict)  # any Spark configuration
+
+
+@dataclass
+class RunConfig:
+    batch_id: str | None = None  # null: made from the files
+    input: str | None = None  # files of one batch; null: every file of the source that no batch took
+    show_progress: bool = True
+
+
+@dataclass
+class LateConfig:
+    max_days: int = 30  # events older than the source's newest event by more are kept aside
+
+
+@dataclass
+class SplitConfig:
+    validation: str | None = None  # cut, UTC date or time; null: the source's, else `days` before the test cut
+    test: str | None = None  # cut; null: the source's, else `days` before the end of the newest day
+    days: int = 28
+
+
+@dataclass
+class SequencesConfig:
+    length: int = 1024  # events of a chunk; own frequency over 256, 512, 1024 events and all: docs/benchmarks.md
+    max_events_per_user: int = 4096  # the newest; older ones are left out
+    files: int = 4  # Parquet files of the train split; at least train.workers
+
+
+@dataclass
+class ModelConfig:
+    """Architecture. One file a named model in conf/models."""
+
+    name: str = "transformer_repeat"
+    dimension: int = 64
+    layers: int = 1
+    heads: int = 2
+    dropout: float = 0.1
+    window: int = 128  # newest events that the encoder reads; the repeat path sees all of sequences.length
+    repeat_path: bool = True  # add a learned score of the user's own past items
+    use_event_type: bool = True  # inputs beside the item
+    use_gap: bool = True
+    use_value: bool = True
+
+
+@dataclass
+class TrainConfig:
+    workers: int = 2
+    communicator: CommunicatorName = CommunicatorName.horovod
+    reader: ReaderName = ReaderName.petastorm
+    start: StartName = StartName.cooccurrence  # item vectors before the first step
+    epochs: int = 8
+    patience: int = 2  # epochs without a better validation NDCG@10 before training stops
+    batch_size: int = 16  # rows of sequences a worker and step
+    learning_rate: float = 0.005
+    weight_decay: float = 0.0
+    warmup_share: float = 0.05  # share of all steps
+    clip_norm: float = 1.0
+    negatives: int = 1024  # items sampled a step for the vectors' loss, shared by all its positions
+    boundaries: int = 4  # ends of instants a row, drawn at random, where the whole catalogue is scored
+    threads: int | None = None  # torch threads a worker; null: cores / workers
+    timeout_minutes: float = 120.0  # an outside watchdog ends a run that takes longer
+
+
+@dataclass
+class EvaluateConfig:
+    k: int = 10
+    recent_days: int = 28  # window of the recent-popularity baseline
+    batch_size: int = 128
+
+
+@dataclass
+class MlflowConfig:
+    tracking_uri: str = "sqlite:///${paths.var}/mlflow.db"
+    artifacts: str = "${paths.var}/mlflow-artifacts"  # of experiments made in a sqlite store
+    experiment: str = "behavior"
+    model_name: str = "behavior-encoder"
+
+
+@dataclass
+class ReportConfig:
+    path: str = "${paths.var}/report.html"
+    known_items: list[str] = field(default_factory=list)  # item ids whose neighbours are shown; empty: the most bought
+    users: list[str] = field(default_factory=list)  # users whose history is shown; empty: three of different activity
+
+
+@dataclass
+class PipelineConfig:
+    sample: str | None = None  # sample data to write first where the source has no file yet
+
+
+@dataclass
+class Config:
+    source: str = MISSING  # a name in conf/sources, or a path to a YAML file
+    seed: int = 20170101
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    tables: TablesConfig = field(default_factory=TablesConfig)
+    spark: SparkConfig = field(default_factory=SparkConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    late: LateConfig = field(default_factory=LateConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    sequences: SequencesConfig = field(default_factory=SequencesConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    mlflow: MlflowConfig = field(default_factory=MlflowConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)

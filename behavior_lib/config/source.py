@@ -1,0 +1,194 @@
+"""What a source of events is: one YAML file, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import Any, cast
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from behavior_lib.config.duration import parse_duration
+from behavior_lib.config.keys import nearest, unknown_key
+from behavior_lib.config.loader import find_yaml, read_yaml
+from behavior_lib.config.schema import Config
+from behavior_lib.errors import ConfigError
+from behavior_lib.tables import EVENTS
+
+CANONICAL = (
+    EVENTS.event_id,
+    EVENTS.user_id,
+    EVENTS.item_id,
+    EVENTS.event_type,
+    EVENTS.event_time,
+    EVENTS.value,
+    EVENTS.session_key,
+    EVENTS.attributes,
+)
+REQUIRED = (EVENTS.user_id, EVENTS.event_type, EVENTS.event_time)
+_TESTS = ("keep_if", "required", "range", "allowed", "pattern", "outlier", "robot")
+
+
+class Policy(str, Enum):
+    """What happens to a row that breaks a rule. drop: as quarantine, but the raw row is not kept."""
+
+    quarantine = "quarantine"
+    drop = "drop"
+    clip = "clip"
+    flag = "flag"
+
+
+class OutlierTest(str, Enum):
+    """How an outlier is told from the rest: by quartiles (Tukey) or by standard deviations."""
+
+    iqr = "iqr"
+    zscore = "zscore"
+
+
+@dataclass
+class RuleConfig:
+    """One rule: an id, exactly one test, and what happens to a row that breaks it (`else` in the YAML)."""
+
+    id: str = MISSING
+    policy: Policy = Policy.quarantine
+    keep_if: str | None = None  # Spark SQL over the canonical columns; null counts as kept
+    required: bool | None = None  # column is neither null nor empty
+    range: list[float] | None = None  # [low, high], both included
+    allowed: list[str] | None = None
+    pattern: str | None = None  # regular expression (Java) that the whole column matches
+    outlier: OutlierTest | None = None
+    robot: int | None = None  # most events of one user in one UTC day
+    column: str | None = None  # the column that required, range, allowed, pattern and outlier look at
+    by: str | None = None  # outlier: statistics for each value of this column
+    threshold: float | None = None  # outlier: fences at so many IQRs (1.5) or standard deviations (3)
+
+    @property
+    def test(self) -> str:
+        """The name of the rule's one test."""
+        return next(name for name in _TESTS if getattr(self, name) is not None)
+
+
+@dataclass
+class SourceSplit:
+    """The cuts of the global time split, UTC, where the source has its own."""
+
+    validation: str | None = None
+    test: str | None = None
+
+
+@dataclass
+class ItemsConfig:
+    """A file of items: one row an item, attributes by Spark SQL."""
+
+    format: str = MISSING
+    path: str = MISSING
+    item_id: str = MISSING
+    options: dict[str, str] = field(default_factory=dict)
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class SourceConfig:
+    """One source of events, as its YAML file says it."""
+
+    name: str = MISSING
+    format: str = MISSING
+    path: str = MISSING
+    options: dict[str, str] = field(default_factory=dict)
+    schema: str | None = None
+    timezone: str = "UTC"
+    columns: dict[str, str] = field(default_factory=dict)
+    key: list[str] = field(default_factory=list)
+    session_gap: str = "30m"
+    rules: list[RuleConfig] = field(default_factory=list)
+    missing: dict[str, Any] = field(default_factory=dict)
+    items: ItemsConfig | None = None
+    split: SourceSplit = field(default_factory=SourceSplit)
+
+    @property
+    def gap(self) -> timedelta:
+        """The silence that ends a session where the source has no session of its own."""
+        return parse_duration(self.session_gap, f"session_gap of source {self.name}")
+
+
+def load_source(config: Config) -> SourceConfig:
+    """The source that `config.source` names. Raises ConfigError for what is unknown, missing or of the wrong type."""
+    path = find_yaml(config.source, "sources", "source")
+    where = f"source {path.name}"
+    tree = _rename_else(read_yaml(path), where)
+    for name in ("name", "format", "path"):
+        if name not in tree:
+            raise ConfigError(f"{name} is missing", where=where)
+    try:
+        source = OmegaConf.merge(OmegaConf.structured(SourceConfig), tree)
+        OmegaConf.resolve(_with_paths(source, config))
+        loaded = cast(SourceConfig, OmegaConf.to_object(source))
+    except OmegaConfBaseException as error:
+        raise _explain(error, where) from None
+    _check(loaded, where)
+    return loaded
+
+
+def _with_paths(source: Any, config: Config) -> DictConfig:
+    """`source` under a parent that knows ${paths.…}: interpolations look from the root down."""
+    root = OmegaConf.create({"paths": {"raw": config.paths.raw, "warehouse": config.paths.warehouse}})
+    source._set_parent(root)
+    return cast(DictConfig, source)
+
+
+def _rename_else(tree: dict[str, Any], where: str) -> dict[str, Any]:
+    """`else` cannot be a Python attribute: inside it is called policy."""
+    rules = tree.get("rules") or []
+    if not isinstance(rules, list) or not all(isinstance(rule, Mapping) for rule in rules):
+        raise ConfigError("rules is not a list of mappings", where=where, value=rules)
+    renamed = [{"policy" if name == "else" else name: value for name, value in rule.items()} for rule in rules]
+    return {**tree, "rules": renamed}
+
+
+def _explain(error: OmegaConfBaseException, where: str) -> ConfigError:
+    """OmegaConf's error as one sentence; an unknown key names the nearest known one."""
+    key = str(getattr(error, "full_key", "") or "")
+    if isinstance(error, ConfigKeyError):
+        scope = error.object_type if is_dataclass(error.object_type) else SourceConfig
+        return unknown_key(key.rsplit(".", 1)[-1], [field.name for field in fields(scope)], where)
+    return ConfigError(f"{key or 'a value'} cannot be read ({str(error).splitlines()[0]})", where=where)
+
+
+def _check(source: SourceConfig, where: str) -> None:
+    for column in source.columns:
+        if column not in CANONICAL:
+            near = nearest(column, CANONICAL)
+            raise ConfigError(f"columns.{column} is no column of events", where=where, mend=f"did you mean {near}?")
+    for column in REQUIRED:
+        if column not in source.columns:
+            raise ConfigError(f"columns.{column} is missing", where=where, mend="give it a Spark SQL expression")
+    if EVENTS.event_id not in source.columns and not source.key:
+        raise ConfigError("neither columns.event_id nor key is given", where=where, mend="name what makes a row unique")
+    if source.gap <= timedelta(0):
+        raise ConfigError("session_gap is not positive", where=where, value=source.session_gap)
+    ids = [rule.id for rule in source.rules]
+    for rule in source.rules:
+        _check_rule(rule, f"rule {rule.id} of {where}")
+        if ids.count(rule.id) > 1:
+            raise ConfigError("two rules have one id", where=where, value=rule.id)
+    for column in source.missing:
+        if column not in source.columns:
+            raise ConfigError(f"missing.{column} names a column that the source does not give", where=where)
+
+
+def _check_rule(rule: RuleConfig, where: str) -> None:
+    given = [name for name in _TESTS if getattr(rule, name) is not None]
+    if len(given) != 1:
+        raise ConfigError("a rule has exactly one test", where=where, value=given, mend=f"one of {', '.join(_TESTS)}")
+    test = given[0]
+    if test not in ("keep_if", "robot") and rule.column not in CANONICAL:
+        raise ConfigError(f"{test} needs a column of events", where=where, value=rule.column)
+    if rule.by is not None and rule.by not in CANONICAL:
+        raise ConfigError("by is no column of events", where=where, value=rule.by)
+    if rule.policy is Policy.clip and test not in ("range", "outlier"):
+        raise ConfigError("only range and outlier can clip", where=where, value=test)
+    if rule.range is not None and (len(rule.range) != 2 or rule.range[0] > rule.range[1]):
+        raise ConfigError("range is not [low, high]", where=where, value=rule.range)

@@ -1,0 +1,1 @@
+"""Delta snapshot → files → row groups → batches of arrays."""

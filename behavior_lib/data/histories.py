@@ -1,0 +1,36 @@
+"""Users' histories as arrays: what every encoder reads, in training and in serving alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Histories:
+    """n histories, oldest event first, right-padded with 0 to L.
+
+    item_index, event_type, gap_seconds: int32 [n, L]. value: float32 [n, L]. length: int32 [n], events of each row.
+    gap_seconds is the time since the user's event before, 0 for a chunk's first event and within one instant.
+    """
+
+    item_index: NDArray[np.int32]
+    event_type: NDArray[np.int32]
+    gap_seconds: NDArray[np.int32]
+    value: NDArray[np.float32]
+    length: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+    def rows(self, selection: slice | NDArray[np.int64]) -> Histories:
+        """The selected rows, in the selection's order."""
+        return Histories(
+            self.item_index[selection],
+            self.event_type[selection],
+            self.gap_seconds[selection],
+            self.value[selection],
+            self.length[selection],
+        )

@@ -1,0 +1,179 @@
+"""One resolved version of the sequences table: exactly its files, and what is counted over them.
+
+A Delta folder also holds files that the version no longer has, so readers are handed this list and never the folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from numpy.typing import NDArray
+
+from behavior_lib.errors import ConfigError, DataRefused
+from behavior_lib.tables import SEQUENCES
+from behavior_lib.tables.items import FIRST_INDEX
+from behavior_lib.tables.sequences import TRAIN
+
+_PICKLED = "_common_metadata"
+_SIDE_FILES = "deletionVectors"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One Parquet file of a version, with the rows that the log says it has."""
+
+    path: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The files of one version of `sequences`, by split, in the order of their paths."""
+
+    location: str
+    version: int
+    files: Mapping[str, tuple[DataFile, ...]]
+
+    @classmethod
+    def resolve(cls, location: str, version: int) -> Snapshot:
+        """Read the log of the table at a path or URI.
+
+        Raises DataRefused where there is no such version, where rows may be deleted by side files, where a file's rows
+        differ from the log's, or where a folder holds a file that petastorm would unpickle.
+        """
+        root = _local(location)
+        try:
+            table = DeltaTable(root, version=version)
+        except (TableNotFoundError, DeltaError) as problem:
+            mend = "run build_sequences first"
+            raise DataRefused(f"no version {version}", where=location, value=str(problem), mend=mend) from None
+        if _SIDE_FILES in (table.protocol().reader_features or ()):
+            mend = f"drop the table feature {_SIDE_FILES} and purge it"
+            raise DataRefused("the table may hold deleted rows in its files", where=location, mend=mend)
+        actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        by_split: dict[str, list[DataFile]] = {}
+        for uri, action in zip(table.file_uris(), actions, strict=True):
+            # A URI percent-encodes a local folder's name; the log has the path below it as it is on disk.
+            path = uri if "://" in root else str(Path(root).absolute() / action["path"])
+            _refuse_pickles(Path(path).parent)
+            _check_rows(path, action["num_records"])
+            split = action[f"partition.{SEQUENCES.split}"]
+            by_split.setdefault(split, []).append(DataFile(path, action["num_records"]))
+        _refuse_pickles(Path(root))
+        in_order = {split: tuple(sorted(files, key=lambda file: file.path)) for split, files in by_split.items()}
+        return cls(location, version, in_order)
+
+    def rows(self, split: str) -> int:
+        """Rows of a split; 0 where the version has none."""
+        return sum(file.rows for file in self.files.get(split, ()))
+
+    def to_json(self) -> str:
+        """The file list as text."""
+        files = {split: [[file.path, file.rows] for file in files] for split, files in self.files.items()}
+        return json.dumps({"location": self.location, "version": self.version, "files": files})
+
+    @classmethod
+    def from_json(cls, text: str) -> Snapshot:
+        """What `to_json` wrote: workers are handed the list, so that all of them read the same files."""
+        values: dict[str, Any] = json.loads(text)
+        files = {split: tuple(DataFile(path, rows) for path, rows in pairs) for split, pairs in values["files"].items()}
+        return cls(values["location"], values["version"], files)
+
+
+@dataclass(frozen=True)
+class TrainCounts:
+    """What a model must know of the train split before it is built.
+
+    items: int64, how often each item index occurs, 0 for those that are no item; as long as the highest index + 1.
+    n_event_types: the highest type index + 1. length: width of the arrays. tokens: events.
+    """
+
+    items: NDArray[np.int64]
+    n_event_types: int
+    length: int
+    tokens: int
+
+    @property
+    def n_items(self) -> int:
+        """Distinct items."""
+        return int((self.items > 0).sum())
+
+
+def count_train(snapshot: Snapshot) -> TrainCounts:
+    """Count the train split, one row group in memory at a time.
+
+    Raises DataRefused where it has no item.
+    """
+    items = np.zeros(FIRST_INDEX, np.int64)
+    n_event_types, length, tokens = 0, 0, 0
+    columns = (SEQUENCES.item_index, SEQUENCES.event_type, SEQUENCES.length)
+    for group in _groups(snapshot.files.get(TRAIN, ()), columns):
+        item = group.column(SEQUENCES.item_index).combine_chunks().flatten().to_numpy()
+        counts = np.bincount(item, minlength=len(items))
+        counts[: len(items)] += items
+        items = counts
+        kinds = group.column(SEQUENCES.event_type).combine_chunks().flatten().to_numpy()
+        n_event_types = max(n_event_types, int(kinds.max(initial=0)) + 1)
+        length = max(length, len(item) // max(group.num_rows, 1))
+        tokens += int(group.column(SEQUENCES.length).to_numpy().sum())
+    items[:FIRST_INDEX] = 0
+    if not items.any():
+        where = f"split train of {snapshot.location}, version {snapshot.version}"
+        raise DataRefused("there is no item to learn from", where=where, mend="run ingest and build_sequences")
+    return TrainCounts(items, max(n_event_types, FIRST_INDEX), length, tokens)
+
+
+def shard(files: tuple[DataFile, ...], rank: int, size: int) -> tuple[DataFile, ...]:
+    """The files of one rank: each in its turn goes to the rank that has the fewest rows so far.
+
+    Every file goes to exactly one rank. Raises ConfigError where a rank would have none.
+    """
+    if len(files) < size:
+        mend = f"build sequences with --set sequences.files={size} or more, or train with fewer workers"
+        raise ConfigError("fewer files than workers", where="train.workers", value=size, mend=mend)
+    load = [(0, 0, number) for number in range(size)]  # rows, files, rank
+    own = []
+    for file in files:
+        rows, n_files, owner = min(load)
+        load[load.index((rows, n_files, owner))] = (rows + file.rows, n_files + 1, owner)
+        if owner == rank:
+            own.append(file)
+    return tuple(own)
+
+
+def _groups(files: tuple[DataFile, ...], columns: tuple[str, ...]) -> Iterator[pa.Table]:
+    for file in files:
+        parquet = pq.ParquetFile(file.path)
+        for number in range(parquet.num_row_groups):
+            yield parquet.read_row_group(number, columns=list(columns))
+
+
+def _local(uri: str) -> str:
+    """A path without its `file:` scheme; every other URI as it is. What is percent-encoded stays so."""
+    return urlparse(uri).path if uri.startswith("file:") else uri
+
+
+def _check_rows(path: str, expected: int | None) -> None:
+    try:
+        found = pq.ParquetFile(path).metadata.num_rows
+    except (OSError, pa.ArrowInvalid) as problem:
+        mend = "was the table vacuumed? run build_sequences again"
+        raise DataRefused("a file of the version cannot be read", where=path, value=str(problem), mend=mend) from None
+    if found != expected:
+        mend = f"the table's log says {expected}; run build_sequences again"
+        raise DataRefused("a file has other rows than the log says", where=path, value=found, mend=mend)
+
+
+def _refuse_pickles(folder: Path) -> None:
+    if (folder / _PICKLED).exists():
+        raise DataRefused("petastorm would unpickle a file", where=str(folder / _PICKLED), mend="remove that file")

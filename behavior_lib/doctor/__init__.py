@@ -1,0 +1,1 @@
+"""What a machine needs before a job can run on it, checked one by one."""

@@ -1,0 +1,149 @@
+"""A model beside the baselines on the same users, and the gate that it must pass to become the champion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from behavior_lib.errors import DataRefused, GateNotPassed
+from behavior_lib.evaluation.baselines import Scorer
+from behavior_lib.evaluation.ranking import Metric, Ranking, RankingMeter
+
+MODEL, CHAMPION = "model", "champion"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How the methods did on one split, user by user in one order.
+
+    results: MODEL, CHAMPION where the present champion was judged beside it, and every baseline by its name.
+    """
+
+    split: str
+    k: int
+    results: Mapping[str, Ranking]
+
+    @property
+    def n_users(self) -> int:
+        """Users judged."""
+        return self.results[MODEL].n_users
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Names of the baselines, in the order in which they were judged."""
+        return tuple(name for name in self.results if name not in (MODEL, CHAMPION))
+
+    @property
+    def best_baseline(self) -> str:
+        """The baseline with the highest mean NDCG@k; the first named of equals."""
+        return max(self.baselines, key=self.ndcg)
+
+    @property
+    def winner(self) -> str:
+        """MODEL where its mean NDCG@k is above every baseline's, else the best baseline."""
+        return MODEL if self.ndcg(MODEL) > self.ndcg(self.best_baseline) else self.best_baseline
+
+    def ndcg(self, method: str) -> float:
+        """Mean NDCG@k over the users."""
+        return float(self.results[method].ndcg.mean())
+
+    def difference(self, method: str, other: str) -> Metric:
+        """Mean of the users' NDCG@k under `method` minus that under `other`, with the paired standard error."""
+        return Metric.over_users(self.results[method].ndcg - self.results[other].ndcg)
+
+    def as_flat_metrics(self) -> dict[str, float]:
+        """Every mean by `<split>.<method>.<metric>`."""
+        return {
+            f"{self.split}.{method}.{name}": metric.value
+            for method, ranking in self.results.items()
+            for name, metric in ranking.metrics().items()
+        }
+
+    def as_lines(self) -> list[str]:
+        """The table of means that a person reads, and a last line that says which method wins and by how much."""
+        names = list(self.results[MODEL].metrics())
+        lines = [f"{self.split}, {self.n_users} users".ljust(28) + "".join(name.rjust(13) for name in names)]
+        for method, ranking in self.results.items():
+            lines.append(method.ljust(28) + "".join(f"{m.value:13.4f}" for m in ranking.metrics().values()))
+        gain = self.difference(MODEL, self.best_baseline)
+        error = "" if gain.standard_error is None else f" ± {gain.standard_error:.4f}"
+        lines.append(f"{self.winner} wins: {MODEL} - {self.best_baseline} = {gain.value:+.4f}{error} NDCG@{self.k}")
+        return lines
+
+    def as_rows(self, **columns: Any) -> list[dict[str, Any]]:
+        """EVALUATIONS rows; `columns` are those that only the caller knows (model_name, model_version, …)."""
+        own = self.results[MODEL]
+        errors = {method: own.lead_errors(ranking) for method, ranking in self.results.items() if method != MODEL}
+        return [
+            {
+                "split": self.split,
+                "method": method,
+                "metric": name,
+                "value": metric.value,
+                "standard_error": metric.standard_error,
+                "lead_standard_error": errors.get(method, {}).get(name),
+                "n_users": ranking.n_users,
+                **columns,
+            }
+            for method, ranking in self.results.items()
+            for name, metric in ranking.metrics().items()
+        ]
+
+
+def judge(
+    split: str,
+    methods: Mapping[str, Scorer],
+    targets: NDArray[np.integer[Any]],
+    catalogue: NDArray[np.bool_],
+    k: int,
+    batch_size: int,
+) -> Verdict:
+    """Rank the whole catalogue for every user of a split with each method.
+
+    methods: MODEL, CHAMPION if there is one, and at least one baseline. targets: [n, m] distinct item indexes of each
+    user's next session, right-padded with 0; targets outside the catalogue count as misses. catalogue: bool [V], the
+    items known before the cut. At most batch_size × V scores are held at a time.
+    Raises DataRefused where the split has no user or nothing was known before the cut.
+    """
+    if not len(targets):
+        raise DataRefused("no user to judge on", where=f"split {split} of sequences", mend="move the cut: split.days")
+    if not catalogue.any():
+        raise DataRefused("no item before the cut", where=f"split {split}", mend="move the cut: split.days")
+    return Verdict(
+        split, k, {name: _rank(scorer, targets, catalogue, k, batch_size) for name, scorer in methods.items()}
+    )
+
+
+def _rank(
+    scorer: Scorer, targets: NDArray[np.integer[Any]], catalogue: NDArray[np.bool_], k: int, batch_size: int
+) -> Ranking:
+    meter = RankingMeter(k, catalogue)
+    for start in range(0, len(targets), batch_size):
+        rows = slice(start, min(start + batch_size, len(targets)))
+        meter.add(scorer(rows), targets[rows])
+    return meter.result()
+
+
+def check_gate(verdict: Verdict) -> None:
+    """Let a challenger through when its mean NDCG@k is above every baseline's and not below the champion's.
+
+    Raises GateNotPassed, with the figures, otherwise.
+    """
+    own = verdict.ndcg(MODEL)
+    stronger = [name for name in verdict.baselines if verdict.ndcg(name) >= own]
+    if CHAMPION in verdict.results and verdict.ndcg(CHAMPION) > own:
+        stronger.append(CHAMPION)
+    if stronger:
+        raise GateNotPassed(
+            f"the challenger's NDCG@{verdict.k} {own:.4f} does not beat {_figures(verdict, stronger)}",
+            where=f"split {verdict.split} with {verdict.n_users} users",
+            mend="it stays challenger; train longer or on more data",
+        )
+
+
+def _figures(verdict: Verdict, methods: Iterable[str]) -> str:
+    return " and ".join(f"{name} {verdict.ndcg(name):.4f}" for name in methods)

@@ -1,0 +1,132 @@
+"""A trained model with its vocabulary, ready to serve: one folder of JSON and safetensors, no pickle, no Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from behavior_lib.data.histories import Histories
+from behavior_lib.errors import ConfigError, DataRefused
+from behavior_lib.inference.vocabulary import VOCABULARY_FILE, Vocabulary
+from behavior_lib.models.base import SequenceModel
+from behavior_lib.models.batch import Batch
+from behavior_lib.models.build import DESCRIPTION, WEIGHTS, load_model
+
+BUNDLE = "bundle"  # folder of a registered version that holds the files
+BUNDLE_FILES = (WEIGHTS, DESCRIPTION, VOCABULARY_FILE)
+
+_ROWS = 256  # histories that go through the model at once
+_SCORES = 2**24  # scores held at once, 64 MB
+
+
+class Encoder:
+    """Turns histories into user vectors and next items.
+
+    However many histories are given, they go through the model in batches of bounded size, and what comes out for a
+    history does not depend on its neighbours beyond float32 rounding (1e-5). A history without events has the zero
+    vector and no next items.
+    """
+
+    def __init__(self, model: SequenceModel, vocabulary: Vocabulary) -> None:
+        known = np.flatnonzero(model.known_items.numpy())
+        if any(index >= len(vocabulary.item_ids) or vocabulary.item_ids[index] is None for index in known):
+            raise DataRefused("the model knows items that have no name", where=VOCABULARY_FILE, mend="train again")
+        self._model = model.eval()
+        self.vocabulary = vocabulary
+        self.known_items = known
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Encoder:
+        """From a folder that holds BUNDLE_FILES.
+
+        Raises DataRefused where one is missing or broken, or was written by code that built the model otherwise.
+        """
+        try:
+            model = load_model(Path(folder))
+        except (RuntimeError, ConfigError) as problem:
+            reason = " ".join(str(problem).split())
+            what = "the model does not fit this version of the code"
+            raise DataRefused(what, where=str(folder), value=reason, mend="train again") from None
+        return cls(model, Vocabulary.load(Path(folder)))
+
+    @classmethod
+    def from_bytes(cls, files: Mapping[str, bytes]) -> Encoder:
+        """From the contents of BUNDLE_FILES by name, as they travel to other machines."""
+        with TemporaryDirectory() as folder:
+            for name in BUNDLE_FILES:
+                (Path(folder) / name).write_bytes(files[name])
+            return cls.load(folder)
+
+    @property
+    def length(self) -> int:
+        """Newest events of a history that count."""
+        return self._model.spec.length
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in a vector."""
+        return self._model.spec.dimension
+
+    def encode(self, histories: Histories) -> NDArray[np.float32]:
+        """float32 [n, dimension]: one vector a history, in order; zeros where there is no event."""
+        vectors = np.zeros((len(histories), self.dimension), dtype=np.float32)
+        # Histories of like length go together: padding is work too.
+        present = np.argsort(histories.length, kind="stable")
+        present = present[histories.length[present] > 0]
+        for start in range(0, len(present), _ROWS):
+            rows = present[start : start + _ROWS]
+            with torch.inference_mode():
+                vectors[rows] = self._model.user_vectors(Batch.from_histories(histories.rows(rows))).numpy()
+        return vectors
+
+    def scores(self, histories: Histories) -> NDArray[np.float32]:
+        """float32 [n, n_items]: the score of each item index as the next item; -inf for what the model does not know.
+
+        The caller bounds n: the whole matrix is returned.
+        """
+        with torch.inference_mode():
+            return np.asarray(self._model.scores(Batch.from_histories(histories)).numpy(), dtype=np.float32)
+
+    def next_items(self, histories: Histories, k: int) -> tuple[list[list[str]], list[list[float]]]:
+        """The ids of the k best next items of each history, best first, and their scores (logits).
+
+        Fewer than k where the model knows fewer items; none where the history has no event. Equal scores: lower index
+        first. Raises DataRefused where k is not positive.
+        """
+        if k < 1:
+            raise DataRefused("k must be at least 1", where="params", value=k)
+        names: list[list[str]] = []
+        scores: list[list[float]] = []
+        step = max(1, min(_ROWS, _SCORES // self._model.spec.n_items))
+        for start in range(0, len(histories), step):
+            batch = histories.rows(slice(start, start + step))
+            for length, row in zip(batch.length, self.scores(batch), strict=True):
+                best = self._best(row, k)[: k if length else 0]
+                names.append([str(self.vocabulary.item_ids[index]) for index in best])
+                scores.append([float(row[index]) for index in best])
+        return names, scores
+
+    def item_vectors(self) -> NDArray[np.float32]:
+        """float32 [len(known_items), dimension]: the vectors of the items at the indexes `known_items`."""
+        with torch.inference_mode():
+            return np.asarray(self._model.item_vectors().numpy()[self.known_items], dtype=np.float32)
+
+    def _best(self, row: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        candidates = self.known_items
+        if k < len(candidates):
+            threshold = np.partition(row[candidates], len(candidates) - k)[len(candidates) - k]
+            candidates = candidates[row[candidates] >= threshold]
+        return candidates[np.argsort(-row[candidates], kind="stable")][:k]
+
+
+def read_bundle(folder: str | Path) -> dict[str, bytes]:
+    """The files that `Encoder.from_bytes` takes. Raises DataRefused where one is missing."""
+    try:
+        return {name: (Path(folder) / name).read_bytes() for name in BUNDLE_FILES}
+    except OSError as problem:
+        raise DataRefused("no whole model", where=str(folder), value=str(problem), mend="train again") from None

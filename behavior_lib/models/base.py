@@ -1,0 +1,118 @@
+"""The one interface of all encoders: what training, evaluation and serving call."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from behavior_lib.errors import ConfigError
+from behavior_lib.models.batch import Batch
+from behavior_lib.tables.items import FIRST_INDEX, PADDING_INDEX, UNKNOWN_INDEX
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything that builds a model again, as JSON can hold it.
+
+    length: newest events of a history that the model looks at; window: those of them that the encoder reads, the rest
+    only counts in the repeat path. n_items, n_event_types: highest index in train + 1. The use_* flags say which inputs
+    beside the item are read. negatives, boundaries: of the loss, see the family.
+    """
+
+    name: str
+    length: int
+    n_items: int
+    n_event_types: int
+    window: int = 256
+    dimension: int = 64
+    layers: int = 2
+    heads: int = 2
+    dropout: float = 0.1
+    repeat_path: bool = True
+    use_event_type: bool = True
+    use_gap: bool = True
+    use_value: bool = True
+    negatives: int = 1024
+    boundaries: int = 4
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> ModelSpec:
+        """The spec that `as_json` wrote. Raises ConfigError where a key is unknown or missing."""
+        try:
+            return cls(**values)
+        except TypeError as problem:
+            what = "the model's description does not fit this version of the code"
+            raise ConfigError(what, value=str(problem)) from None
+
+
+class SequenceModel(nn.Module, ABC):
+    """Histories in, user vectors and scores of next items out.
+
+    item_counts: int64 [n_items], how often train has each item. known_items: bool [n_items], those with a count. Every
+    other index in an input is read as the unknown item, and is never a candidate in the output. Histories may be of
+    any length; the newest `spec.length` events count. An empty history has the zero vector.
+    """
+
+    item_counts: Tensor
+    known_items: Tensor
+
+    def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
+        super().__init__()
+        if item_counts.shape != (spec.n_items,):
+            raise ValueError(f"item_counts must be [{spec.n_items}], not {list(item_counts.shape)}")
+        item_counts = item_counts.long()
+        item_counts = item_counts * (torch.arange(spec.n_items) >= FIRST_INDEX)
+        self.spec = spec
+        # The counts are part of the model: the repeat path reads the items' shares when it scores.
+        self.register_buffer("item_counts", item_counts)
+        self.register_buffer("known_items", item_counts > 0, persistent=False)
+
+    @abstractmethod
+    def user_vectors(self, batch: Batch) -> Tensor:
+        """float32 [n, dimension]: each user's state after the newest event."""
+
+    @abstractmethod
+    def item_vectors(self) -> Tensor:
+        """float32 [n_items, dimension]: one vector an item index; rows of items that are not known mean nothing."""
+
+    def start_item_vectors(self, vectors: Tensor) -> None:
+        """Take [n_items, dimension] for the vectors of the known items; rows of length 0 leave the own ones."""
+        given = self.known_items & (vectors.norm(dim=1) > 0)
+        with torch.no_grad():
+            self.item_vectors()[given] = vectors[given]
+
+    @abstractmethod
+    def scores(self, batch: Batch) -> Tensor:
+        """float32 [n, n_items]: a logit for each item to be in the user's next instant; -inf for no candidate."""
+
+    @abstractmethod
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """The scalar to minimise on a batch of training rows; every random choice is drawn from `generator`."""
+
+    def prepare(self, batch: Batch) -> Batch:
+        """The newest `spec.length` events, unseen items and event types read as unknown."""
+        batch = batch.newest(self.spec.length)
+        present = batch.present
+        item, kind = batch.item_index, batch.event_type
+        seen = self.known_items[item.clamp(0, self.spec.n_items - 1)] & (item >= 0) & (item < self.spec.n_items)
+        item = torch.where(seen, item, UNKNOWN_INDEX)
+        kind = torch.where((kind >= 0) & (kind < self.spec.n_event_types), kind, UNKNOWN_INDEX)
+        return Batch(
+            torch.where(present, item, PADDING_INDEX),
+            torch.where(present, kind, PADDING_INDEX),
+            batch.gap_seconds,
+            batch.value,
+            batch.length,
+        )
+
+    def only_candidates(self, scores: Tensor) -> Tensor:
+        """The scores [n, n_items] with -inf for every index that is not a known item."""
+        return scores.masked_fill(~self.known_items, float("-inf"))

@@ -1,0 +1,52 @@
+"""Models by name, and their folders on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from behavior_lib.errors import ConfigError, DataRefused
+from behavior_lib.models.base import ModelSpec, SequenceModel
+from behavior_lib.models.transformer_repeat import TransformerRepeat
+
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+FAMILIES: dict[str, type[SequenceModel]] = {"transformer_repeat": TransformerRepeat}
+
+
+def build_model(spec: ModelSpec, item_counts: Tensor) -> SequenceModel:
+    """A new model with random weights from torch's global generator; item_counts: int64 [n_items], counts in train.
+
+    Raises ConfigError for an unknown name.
+    """
+    if spec.name not in FAMILIES:
+        raise ConfigError("unknown model", where="model.name", value=spec.name, mend=f"known: {', '.join(FAMILIES)}")
+    return FAMILIES[spec.name](spec, item_counts)
+
+
+def save_model(model: SequenceModel, folder: Path) -> None:
+    """Write the folder that `load_model` reads: weights and buffers as safetensors, the spec as JSON. No pickle."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
+    (folder / DESCRIPTION).write_text(json.dumps(model.spec.as_json(), indent=2) + "\n", encoding="utf-8")
+    for name in (WEIGHTS, DESCRIPTION):
+        with open(folder / name, "rb") as file:
+            os.fsync(file.fileno())
+
+
+def load_model(folder: Path) -> SequenceModel:
+    """The model of a checkpoint folder, on the CPU, in evaluation mode. Raises DataRefused where it is not whole."""
+    try:
+        spec = ModelSpec.from_json(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
+        weights = load_file(folder / WEIGHTS)
+        item_counts = weights["item_counts"]
+    except (OSError, KeyError, ValueError, SafetensorError) as problem:
+        raise DataRefused("no whole model", where=str(folder), value=str(problem), mend="train again") from None
+    model = build_model(spec, item_counts)
+    model.load_state_dict(weights)
+    return model.eval()

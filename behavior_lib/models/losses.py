@@ -1,0 +1,66 @@
+"""Losses over catalogues that are too large to score everywhere."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TINY = 1e-9  # what rounding may leave of a difference that is not below 0
+
+
+def sampled_softmax(
+    states: Tensor,
+    owner: Tensor,
+    targets: Tensor,
+    vectors: Tensor,
+    bias: Tensor,
+    log_share: Tensor,
+    negatives: Tensor,
+) -> Tensor:
+    """Cross-entropy of every target among itself and negatives that all states share: a scalar, the mean over targets.
+
+    states: [m, d]. owner, targets: int64 [t], the state that predicts each target, and the target. vectors: [items, d].
+    bias: [items]. negatives: int64 [k], drawn with replacement with the probabilities exp(log_share): [items].
+
+    Every negative's logit is lowered by the logarithm of its expected number of draws ("logQ"), so that the sum over
+    the negatives estimates without bias the sum over all items but the target (Bengio and Senécal 2008). The target
+    itself is not drawn by chance and stays as it is; draws that hit it are taken out of the sum.
+    """
+    expected = log_share + math.log(len(negatives))
+    sampled = torch.addmm(bias[negatives] - expected[negatives], states, F.embedding(negatives, vectors).T)
+    everything = sampled.logsumexp(1)[owner]
+    positive = (states[owner] * F.embedding(targets, vectors)).sum(1) + bias[targets]
+    draws = torch.bincount(negatives, minlength=len(vectors))[targets]
+    highest = torch.maximum(everything, positive).detach()
+    hits = draws * torch.exp(positive - expected[targets] - highest)
+    others = (torch.exp(everything - highest) - hits).clamp(min=0)
+    surprise = torch.log(others + torch.exp(positive - highest)) + highest - positive
+    return surprise.sum() / max(1, len(targets))
+
+
+def repeat_softmax(
+    everything: Tensor,
+    own: Tensor,
+    addend: Tensor,
+    own_item: Tensor,
+    target_logit: Tensor,
+    owner: Tensor,
+    target: Tensor,
+) -> Tensor:
+    """Cross-entropy of sets of targets under the full softmax of logits to which each row's own items add something.
+
+    everything: [m], log of the sum of exp over all logits before the addends. own, addend: [m, L], logit before and
+    addend of each own item, -inf and 0 in empty slots. own_item: int64 [m, L]. target: int64 [t], target_logit: [t],
+    its logit before the addend, owner: int64 [t], its row. Returns the mean over rows of each set's mean; rows without
+    a target do not count. The logits themselves are not needed: only own items change, so the sum is mended for them.
+    """
+    highest = torch.maximum(everything, (own + addend).amax(1)).detach()
+    others = (torch.exp(everything - highest) - torch.exp(own - highest[:, None]).sum(1)).clamp(min=TINY)
+    total = torch.log(others + torch.exp(own + addend - highest[:, None]).sum(1)) + highest
+    gain = (addend[owner] * (own_item[owner] == target[:, None])).sum(1)
+    size = torch.bincount(owner, minlength=len(everything))
+    surprise = total[owner] - target_logit - gain
+    return (surprise / size[owner]).sum() / (size > 0).sum().clamp(min=1)

@@ -1,0 +1,114 @@
+"""The default family: a causal transformer with tied item vectors, plus a repeat path over the user's own items."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from behavior_lib.models.base import ModelSpec, SequenceModel
+from behavior_lib.models.batch import Batch
+from behavior_lib.models.instants import InstantEnds, instant_ends
+from behavior_lib.models.losses import repeat_softmax, sampled_softmax
+from behavior_lib.models.repeat import RepeatPath, own_items
+from behavior_lib.models.transformer import CausalTransformer
+from behavior_lib.tables.items import FIRST_INDEX
+
+SHRINKAGE = 0.3  # weight of the mean squared propensity
+
+
+class TransformerRepeat(SequenceModel):
+    """SASRec-like (Kang and McAuley 2018): item vectors are both input and output; the newest state is the user.
+
+    A score is state · item vector + item bias + the repeat path's logit for items of the user's own history.
+    """
+
+    log_share: Tensor
+    cumulative: Tensor
+
+    def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
+        super().__init__(spec, item_counts)
+        self.items = nn.Embedding(spec.n_items, spec.dimension)
+        share = self.item_counts.double() / self.item_counts.sum()
+        self.register_buffer("log_share", share.log().float(), persistent=False)
+        self.register_buffer("cumulative", share.cumsum(0), persistent=False)
+        self.bias = nn.Parameter(self.log_share.clamp(min=-20.0))
+        self.encoder = CausalTransformer(spec)
+        self.repeat = RepeatPath(spec.n_items) if spec.repeat_path else None
+        nn.init.normal_(self.items.weight, std=spec.dimension**-0.5)
+
+    def user_vectors(self, batch: Batch) -> Tensor:
+        """The encoder's state after the newest event."""
+        batch = self.prepare(batch)
+        return self._newest_state(batch)
+
+    def item_vectors(self) -> Tensor:
+        """The vectors that are input and output alike."""
+        return self.items.weight
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Vectors, bias and repeat path together."""
+        batch = self.prepare(batch)
+        logits = self._vector_logits(self._newest_state(batch))
+        if self.repeat is not None:
+            own = own_items(batch)
+            logits = logits.scatter_add(1, own.item, self.repeat(own, self.log_share, logits.gather(1, own.item)))
+        return logits
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Sampled softmax of the vectors at every instant's end, plus full softmax of whole scores at some of them.
+
+        The second teaches the repeat path alone: vectors that also had to please it ranked worse.
+        """
+        batch = self.prepare(batch)
+        ends = instant_ends(batch)
+        states = self._states(batch)
+        loss = self._vector_loss(states[ends.row, ends.column], batch, ends, generator)
+        if self.repeat is not None and len(ends):
+            loss = loss + self._repeat_loss(self.repeat, states.detach(), batch, ends, generator)
+        return loss
+
+    def _states(self, batch: Batch) -> Tensor:
+        """float32 [n, L, d]: the state after each event, read in windows; what stands at padding means nothing."""
+        window, place = batch.windows(self.spec.window)
+        states: Tensor = self.encoder(window, self.items.weight)
+        pieces = -(-batch.columns // self.spec.window)
+        whole = states.new_zeros(len(batch) * pieces, *states.shape[1:]).index_copy(0, place, states)
+        return whole.view(len(batch), -1, self.spec.dimension)[:, : batch.columns]
+
+    def _vector_loss(self, states: Tensor, batch: Batch, ends: InstantEnds, generator: torch.Generator) -> Tensor:
+        owner, targets = known_targets(ends, batch)
+        draws = torch.rand(self.spec.negatives, generator=generator, dtype=torch.float64)
+        negatives = torch.searchsorted(self.cumulative, draws).clamp(max=self.spec.n_items - 1)
+        return sampled_softmax(states, owner, targets, self.items.weight, self.bias, self.log_share, negatives)
+
+    def _repeat_loss(
+        self, repeat: RepeatPath, states: Tensor, batch: Batch, ends: InstantEnds, generator: torch.Generator
+    ) -> Tensor:
+        # Late ends are preferred: their histories are as long as those that are scored in the end.
+        n = min(self.spec.boundaries * len(batch), len(ends))
+        ends = ends.select(torch.multinomial(ends.column + 1.0, n, generator=generator))
+        own = own_items(batch.rows(ends.row).cut(ends.column + 1))
+        owner, targets = known_targets(ends, batch)
+        with torch.no_grad():
+            logits = self._vector_logits(states[ends.row, ends.column])
+            everything, own_logit = logits.logsumexp(1), logits.gather(1, own.item)
+            target_logit = logits[owner, targets]
+        addend = repeat(own, self.log_share, own_logit)
+        loss = repeat_softmax(everything, own_logit, addend, own.item, target_logit, owner, targets)
+        return loss + SHRINKAGE * repeat.shrinkage(own)
+
+    def _newest_state(self, batch: Batch) -> Tensor:
+        window = batch.newest(self.spec.window)
+        states: Tensor = self.encoder(window, self.items.weight)
+        newest = (window.length - 1).clamp(min=0)
+        return states[torch.arange(len(window)), newest] * (window.length > 0)[:, None]
+
+    def _vector_logits(self, states: Tensor) -> Tensor:
+        return self.only_candidates(torch.addmm(self.bias, states, self.items.weight.T))
+
+
+def known_targets(ends: InstantEnds, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The targets of the ends, without events that name no known item."""
+    owner, targets = ends.targets(batch.item_index)
+    known = targets >= FIRST_INDEX
+    return owner[known], targets[known]

@@ -1,0 +1,1 @@
+"""The only place, beside the jobs, that imports pyspark."""

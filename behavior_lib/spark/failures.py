@@ -1,0 +1,123 @@
+"""Spark's exceptions as one sentence of ours."""
+
+from __future__ import annotations
+
+import re
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+
+from behavior_lib.errors import BehaviorError, ConfigError, DataRefused, EnvironmentProblem
+
+_FILE = re.compile(
+    r"(?:FAILED_READ_FILE[^\n]*?(?:reading|process)[^\n]*? file:? |path:? ?)([a-z0-9]+:/[^\s,'\"]+?)\.?(?=[\s,'\"]|$)"
+)
+_WORTH_SHOWING = 160
+
+# What the text says, the error that it is, what is wrong, and the mend. The first that fits is told; where the pattern
+# has a group, what it found is the offending value.
+_KNOWN: tuple[tuple[str, type[BehaviorError], str, str], ...] = (
+    (
+        r"Unexpected end of input stream|EOFException",
+        DataRefused,
+        "a compressed file ends too early",
+        "write the file again whole and rerun; nothing of the batch was taken",
+    ),
+    (
+        r"not in gzip format|incorrect header check|ZipException",
+        DataRefused,
+        "a file is not the compressed file that its name says",
+        "write it again",
+    ),
+    (
+        r"(?m)^.*?((?:\[?CAST_INVALID_INPUT|\[?CANNOT_PARSE_TIMESTAMP).*)$",
+        DataRefused,
+        "a value cannot be read as its type",
+        "use try_cast or try_to_timestamp in the source",
+    ),
+    (
+        r"\[?PARSE_SYNTAX_ERROR\]? ?([^\n]*)",
+        ConfigError,
+        "an expression of the source is not Spark SQL",
+        "correct the source's YAML",
+    ),
+    (
+        r"(?m)^(.*(?:Permission denied|Read-only file system|Mkdirs failed|mkdir of|Unable to create).*)$",
+        EnvironmentProblem,
+        "a folder cannot be written",
+        "check paths.warehouse and paths.var",
+    ),
+    (
+        r"Address already in use|BindException",
+        EnvironmentProblem,
+        "a port is in use",
+        "set spark.conf.spark.driver.port or spark.conf.spark.ui.port to another",
+    ),
+    (
+        r"No space left on device",
+        EnvironmentProblem,
+        "the disk is full",
+        "free space under paths.warehouse or spark.local.dir",
+    ),
+    (
+        r"OutOfMemoryError",
+        EnvironmentProblem,
+        "Spark ran out of memory",
+        "raise spark.driver_memory or spark.conf.spark.executor.memory",
+    ),
+)
+
+
+def explain(error: BaseException) -> BehaviorError:
+    """The error that a user is told, for any exception that a job ended with."""
+    if isinstance(error, BehaviorError):
+        return error
+    if isinstance(error, PySparkException | Py4JError):
+        return _explain_spark(str(error))
+    if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        reason = error.strerror or "cannot use a file"
+        return EnvironmentProblem(reason, where=str(error.filename), mend="check the path and who may write there")
+    if isinstance(error, KeyboardInterrupt):
+        return BehaviorError("interrupted", mend="run the same command again to go on")
+    first = str(error).splitlines()[0] if str(error) else "no message"
+    return BehaviorError(f"{type(error).__name__}: {first}")
+
+
+def _explain_spark(text: str) -> BehaviorError:
+    """Spark says where and what in many words; the words that name the mend are looked for."""
+    if "CSV header does not conform to the schema" in text:
+        return _other_header(text)
+    if "UNRESOLVED_COLUMN" in text:
+        names = re.findall(r"`([^`]+)`", text)
+        mend = f"the files have {', '.join(names[1:4])}" if names[1:] else "correct the source's YAML"
+        return ConfigError("a column that the source names is not in its files", value=names[0], mend=mend)
+    if "PATH_NOT_FOUND" in text:
+        path = re.search(r"exist: (\S+?)\.?(?:\s|$)", text)
+        mend = "check paths.raw and the source's path"
+        return ConfigError("no such file or folder", value=path[1] if path else None, mend=mend)
+    file = _FILE.search(text)
+    where = file[1] if file else ""
+    for pattern, error, what, mend in _KNOWN:
+        found = re.search(pattern, text)
+        if found is not None:
+            value = found[1].strip()[:_WORTH_SHOWING] if found.groups() else None
+            return error(what, where=where, value=value, mend=mend)
+    return BehaviorError("Spark failed", value=_cause(text))
+
+
+def _other_header(text: str) -> BehaviorError:
+    headers = re.search(r"Header: ([^\n]*)\n\s*Schema: ([^\n]*)\n", text)
+    file = re.search(r"CSV file: (\S+)", text)
+    what, where = "the header of a CSV file differs", file[1] if file else ""
+    if headers is None:
+        return DataRefused(what, where=where)
+    mend = f"expected {headers[2]}; give the files of one header to one batch"
+    return DataRefused(what, where=where, value=headers[1], mend=mend)
+
+
+def _cause(text: str) -> str:
+    """The innermost reason in a Java stack trace, else the first line that is no frame of it."""
+    causes = re.findall(r"Caused by: ([^\n]+)", text)
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("\tat ")]
+    told = [line for line in lines if not line.startswith("An error occurred while calling")]
+    return str((causes or [*told, *lines, "no message"][:1])[-1])

@@ -1,0 +1,182 @@
+"""What every job shares: arguments, configuration, session, tables, ledger, the JSON line and the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from behavior_lib.arguments import Parser, add_configuration
+from behavior_lib.config import Config, Loaded, SourceConfig, load, load_source
+from behavior_lib.errors import BehaviorError, EnvironmentProblem
+from behavior_lib.progress import Progress
+from behavior_lib.spark.failures import explain
+from behavior_lib.spark.ledger import FAILED, Ledger, RunRecord, Summary
+from behavior_lib.spark.session import start_session
+from behavior_lib.spark.tables import Tables
+from behavior_lib.tables import PIPELINE_RUNS as RUNS
+from behavior_lib.tables import TableSpec
+
+
+class Job:
+    """One run of one job: everything that its `run` function may use."""
+
+    def __init__(self, name: str, loaded: Loaded) -> None:
+        self.name = name
+        self.loaded = loaded
+        self.config: Config = loaded.config
+        self.source: SourceConfig = load_source(loaded.config)
+        self.started_at = datetime.now(timezone.utc)
+        self.run_id = uuid.uuid4().hex
+        self.progress = Progress(name, loaded.config.run.show_progress)
+        _check_writable(self.config.paths.warehouse)
+        _check_writable(self.config.paths.var)
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        """The session, started at the first use."""
+        with self.progress.step("starting Spark"):
+            return start_session(f"behavior {self.name}", self.config.spark)
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The tables of the configured warehouse or catalog."""
+        return Tables(self.spark, self.config.paths.warehouse, self.config.tables.catalog)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger of runs."""
+        return Ledger(self.spark, self.tables)
+
+    def last_version(self, spec: TableSpec) -> int | None:
+        """The version of a table that the last good run of this job on this source read; None where there is none."""
+        row = self.ledger.last_success(self.name, self.source.name)
+        return None if row is None else row[RUNS.input_versions].get(spec.name)
+
+    def is_done(self, inputs: Mapping[str, int], config_hash: str) -> bool:
+        """Whether the last good run of this job on this source had the same inputs and configuration."""
+        row = self.ledger.last_success(self.name, self.source.name)
+        return row is not None and (row[RUNS.input_versions], row[RUNS.config_hash]) == (dict(inputs), config_hash)
+
+    def config_hash(self, *sections: str) -> str:
+        """Hash of what a job reads: the sections of the configuration, and the source's YAML."""
+        text = f"{self.loaded.digest(*sections)} {self.source!r}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def record_also(self, summary: Summary) -> None:
+        """Write a line of its own for work that an earlier run had left, beside the line that this run ends with."""
+        left = RunRecord(uuid.uuid4().hex, self.name, self.source.name, self.started_at)
+        self.ledger.write(left, summary, self.config_hash())
+
+    @property
+    def record(self) -> RunRecord:
+        """What the ledger stores of this run's identity."""
+        return RunRecord(self.run_id, self.name, self.source.name, self.started_at)
+
+
+Run = Callable[[Job], Summary]
+
+
+def main(run: Run, argv: Sequence[str] | None = None) -> int:
+    """Run one job for the command line: the last line of standard output is its JSON object. Returns the exit code."""
+    name = Path(run.__code__.co_filename).stem
+    started = time.monotonic()
+    log = None
+    try:
+        arguments = parse_arguments(name, run.__module__, argv)
+        loaded = load(arguments.env, name, arguments.set)
+        log = loaded.config.paths.var
+        told = execute(Job(name, loaded), run)
+    except (Exception, KeyboardInterrupt) as error:
+        known = explain(error)
+        _keep_trace(log, name, error)
+        print(f"error: {known}", file=sys.stderr)
+        told = {"job": name, "status": FAILED, "seconds": round(time.monotonic() - started, 3), "error": str(known)}
+        print(json.dumps(told, ensure_ascii=False), flush=True)
+        return known.exit_code
+    print(json.dumps(told, ensure_ascii=False), flush=True)
+    return 0
+
+
+def exit_with(code: int) -> None:
+    """End the process only where something failed: some hosted notebooks take sys.exit(0) for a failure."""
+    if code:
+        sys.exit(code)
+
+
+def execute(job: Job, run: Run) -> dict[str, Any]:
+    """Run one job and write its line into the ledger, also where it fails. Returns the JSON object's content."""
+    started = time.monotonic()
+    try:
+        summary = run(job)
+    except BaseException as error:
+        _record_failure(job, explain(error))
+        raise
+    version = job.ledger.write(job.record, summary, summary.config_hash or job.config_hash())
+    rows = {} if summary.rows is None else vars(summary.rows)
+    return {
+        "job": job.name,
+        "run_id": job.run_id,
+        "status": summary.status,
+        "seconds": round(time.monotonic() - started, 3),
+        "rows": dict(rows),
+        "tables": {**summary.tables, RUNS.name: version},
+        "metrics": dict(summary.metrics),
+        **summary.extra,
+    }
+
+
+def parse_arguments(job: str, module: str, argv: Sequence[str] | None) -> argparse.Namespace:
+    """--env NAME and --set KEY=VALUE, the same for every job."""
+    document = sys.modules[module].__doc__ if module in sys.modules else None
+    parser = Parser(prog=f"behavior {job}", description=document)
+    add_configuration(parser)
+    return parser.parse_args(argv)
+
+
+def _record_failure(job: Job, error: BehaviorError) -> None:
+    """The failure's own sentence matters more than a ledger that cannot be written."""
+    try:
+        job.ledger.write(job.record, Summary(batch_id=job.config.run.batch_id), job.config_hash(), str(error))
+    except Exception as second:
+        print(f"the ledger could not be written: {explain(second)}", file=sys.stderr)
+
+
+def _keep_trace(folder: str | None, name: str, error: BaseException) -> None:
+    """Stack traces are for the one who mends the code: a file, not the screen."""
+    if folder is None or isinstance(error, BehaviorError):
+        return
+    path = Path(folder) / "logs" / f"{name}-{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    except OSError:
+        return
+    print(f"stack trace: {path}", file=sys.stderr)
+
+
+def _check_writable(folder: str) -> None:
+    """Refuse early, in one sentence, a local folder that cannot be written."""
+    if "://" in folder:
+        return
+    path = Path(folder.removeprefix("file:"))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        mend = "choose another with --set paths.…"
+        raise EnvironmentProblem("a folder cannot be made", where=str(path), value=error.strerror, mend=mend) from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        mend = "choose another with --set paths.… or change its rights"
+        raise EnvironmentProblem("a folder cannot be written", where=str(path), mend=mend)

@@ -1,0 +1,107 @@
+"""The ledger of job runs: what each read, wrote and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from behavior_lib.errors import LawBroken
+from behavior_lib.spark.schema import rows_frame
+from behavior_lib.spark.tables import Tables
+from behavior_lib.tables import PIPELINE_RUNS as RUNS
+
+SUCCEEDED, UNCHANGED, FAILED = "succeeded", "unchanged", "failed"
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """Where the rows of a batch went. The law of conservation: read = accepted + duplicate + quarantined + late."""
+
+    read: int
+    accepted: int
+    duplicate: int
+    quarantined: int
+    late: int
+
+    def check(self, batch_id: str) -> None:
+        """Raises LawBroken where the sum is off."""
+        told = self.accepted + self.duplicate + self.quarantined + self.late
+        if told != self.read:
+            mend = "the batch is not done; report it with the ledger's row"
+            raise LawBroken(f"{told} rows came out of {self.read}", where=f"batch {batch_id}", value=self, mend=mend)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a job did. rows, tables and metrics stand in the JSON line; extra keys are the job's own.
+
+    config_hash: of the configuration that decides what the job makes; None where no rerun asks for it.
+    """
+
+    status: str = SUCCEEDED
+    rows: RowCounts | None = None
+    inputs: Mapping[str, int] = field(default_factory=dict)
+    tables: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    batch_id: str | None = None
+    config_hash: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The identity of one run, as the ledger stores it."""
+
+    run_id: str
+    job: str
+    source: str
+    started_at: datetime
+
+
+class Ledger:
+    """Reads and appends PIPELINE_RUNS."""
+
+    def __init__(self, spark: SparkSession, tables: Tables) -> None:
+        self._spark, self._tables = spark, tables
+
+    def write(self, run: RunRecord, summary: Summary, config_hash: str, error: str | None = None) -> int:
+        """Append one run that ends now. Returns the ledger's version."""
+        rows = summary.rows
+        values = {
+            RUNS.run_id: run.run_id,
+            RUNS.job: run.job,
+            RUNS.source: run.source,
+            RUNS.batch_id: summary.batch_id,
+            RUNS.started_at: run.started_at,
+            RUNS.finished_at: datetime.now(timezone.utc),
+            RUNS.status: FAILED if error is not None else summary.status,
+            RUNS.rows_read: rows.read if rows else None,
+            RUNS.rows_accepted: rows.accepted if rows else None,
+            RUNS.rows_duplicate: rows.duplicate if rows else None,
+            RUNS.rows_quarantined: rows.quarantined if rows else None,
+            RUNS.rows_late: rows.late if rows else None,
+            RUNS.input_versions: dict(summary.inputs),
+            RUNS.output_versions: dict(summary.tables),
+            RUNS.config_hash: config_hash,
+            RUNS.error: error,
+        }
+        return self._tables.insert(RUNS, rows_frame(self._spark, RUNS, [values]))
+
+    def last_success(self, job: str, source: str) -> Row | None:
+        """The newest run of the job on the source that did not fail, or None."""
+        return self._successes(job, source).orderBy(F.col(RUNS.finished_at).desc(), F.col(RUNS.run_id)).first()
+
+    def finished_batches(self, job: str, source: str) -> set[str]:
+        """Ids of the batches that a run of the job ended well with."""
+        batches = self._successes(job, source).where(F.col(RUNS.batch_id).isNotNull()).select(RUNS.batch_id)
+        return {row[0] for row in batches.distinct().collect()}
+
+    def _successes(self, job: str, source: str) -> DataFrame:
+        runs = self._tables.read(RUNS)
+        own = (F.col(RUNS.job) == job) & (F.col(RUNS.source) == source)
+        return runs.where(own & (F.col(RUNS.status) != FAILED))

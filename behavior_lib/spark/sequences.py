@@ -1,0 +1,133 @@
+"""Events → SEQUENCES: each user's history before a cut, as arrays of one fixed length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from behavior_lib.spark.sessionize import session_events
+from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES, SESSIONS
+from behavior_lib.tables.items import UNKNOWN_INDEX
+
+_MAX_INT = 2**31 - 1
+_PLACE, _INDEX, _TYPE, _GAP, _ARRAYS = "_place", "_index", "_type", "_gap", "_arrays"
+
+_ARRAY_COLUMNS = (SEQUENCES.item_index, SEQUENCES.event_type, SEQUENCES.gap_seconds, SEQUENCES.value)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Frames of ITEMS and EVENT_TYPES, whose numbers the arrays hold."""
+
+    items: DataFrame
+    event_types: DataFrame
+
+
+def histories(
+    events: DataFrame, vocabulary: Vocabulary, as_of: datetime | None, length: int, max_events: int
+) -> DataFrame:
+    """Chunks of each user's newest events before `as_of` (None: all events).
+
+    events: EVENTS rows. length: events of a chunk. max_events: how many of a user's newest events are kept; older ones
+    are left out before anything is collected. Returns user_id, chunk_id (0 holds the newest), item_index, event_type,
+    gap_seconds and value (arrays of `length`, oldest event first, right-padded with 0), and length.
+    One shuffle by user.
+    """
+    before = events if as_of is None else events.where(F.col(EVENTS.event_time) < F.lit(as_of))
+    newest_first = Window.partitionBy(EVENTS.user_id).orderBy(
+        F.col(EVENTS.event_time).desc(), F.col(EVENTS.event_id).desc()
+    )
+    previous_us = F.lead(F.unix_micros(EVENTS.event_time)).over(newest_first)
+    gap = F.floor((F.unix_micros(EVENTS.event_time) - previous_us) / 1_000_000)
+    placed = before.select(
+        EVENTS.user_id, EVENTS.event_time, EVENTS.event_id, EVENTS.item_id, EVENTS.event_type, EVENTS.value
+    )
+    placed = placed.withColumns(
+        {
+            _PLACE: F.row_number().over(newest_first),
+            _GAP: F.least(F.coalesce(gap, F.lit(0)), F.lit(_MAX_INT)).cast("int"),
+        }
+    ).where(F.col(_PLACE) <= max_events)
+    chunk = F.floor((F.col(_PLACE) - 1) / length).cast("int")
+    event = F.struct(
+        (-F.col(_PLACE)).alias(_PLACE),
+        _INDEX,
+        _TYPE,
+        _GAP,
+        F.coalesce(EVENTS.value, F.lit(0.0)).cast("float").alias(EVENTS.value),
+    )
+    rows = (
+        _numbered(placed, vocabulary)
+        .groupBy(EVENTS.user_id, chunk.alias(SEQUENCES.chunk_id))
+        .agg(F.array_sort(F.collect_list(event)).alias(_ARRAYS))
+    )
+    return rows.select(
+        EVENTS.user_id,
+        SEQUENCES.chunk_id,
+        _padded(_field(_INDEX), length, "int").alias(SEQUENCES.item_index),
+        _padded(_field(_TYPE), length, "int").alias(SEQUENCES.event_type),
+        _padded(_field(_GAP), length, "int").alias(SEQUENCES.gap_seconds),
+        _padded(_field(EVENTS.value), length, "float").alias(SEQUENCES.value),
+        F.size(_ARRAYS).alias(SEQUENCES.length),
+    )
+
+
+def targets(
+    events: DataFrame, sessions: DataFrame, items: DataFrame, cut: datetime, until: datetime | None, length: int
+) -> DataFrame:
+    """For each user, the distinct items of the first session that starts at or after `cut` and before `until`.
+
+    Returns user_id and target_index (ascending, right-padded with 0 to `length`; of a session with more distinct items
+    the smallest indexes are kept). Users without such a session, or whose session names no item, are left out.
+    """
+    start = F.col(SESSIONS.session_start)
+    after = sessions.where(start >= F.lit(cut))
+    if until is not None:
+        after = after.where(start < F.lit(until))
+    first = after.groupBy(SESSIONS.user_id).agg(
+        F.min(F.struct(SESSIONS.session_start, SESSIONS.session_id))[SESSIONS.session_id].alias(SESSIONS.session_id)
+    )
+    chosen = after.join(first.select(SESSIONS.session_id), SESSIONS.session_id, "left_semi")
+    bought = session_events(chosen, events.where(F.col(EVENTS.event_date) >= F.lit(cut.date())))
+    numbered = bought.join(items.select(ITEMS.item_id, ITEMS.item_index), ITEMS.item_id)
+    indexes = F.array_sort(F.collect_set(ITEMS.item_index))
+    grouped = numbered.groupBy(EVENTS.user_id).agg(indexes.alias(SEQUENCES.target_index))
+    return grouped.withColumn(
+        SEQUENCES.target_index, _padded(F.slice(SEQUENCES.target_index, 1, length), length, "int")
+    )
+
+
+def split_rows(chunks: DataFrame, target: DataFrame | None, split: str, as_of: datetime, length: int) -> DataFrame:
+    """SEQUENCES rows of one split: all chunks without a target (train), or the newest chunk of each user with one.
+
+    A user whose first event lies after the cut is judged too: the chunk is empty, of length 0.
+    """
+    if target is None:
+        rows = chunks.withColumn(SEQUENCES.target_index, F.array_repeat(F.lit(0), length))
+    else:
+        rows = chunks.where(F.col(SEQUENCES.chunk_id) == 0).join(target, SEQUENCES.user_id, "right")
+        nothing = {name: F.array_repeat(F.lit(0), length).cast(chunks.schema[name].dataType) for name in _ARRAY_COLUMNS}
+        nothing |= {name: F.lit(0) for name in (SEQUENCES.chunk_id, SEQUENCES.length)}
+        rows = rows.withColumns({name: F.coalesce(name, empty) for name, empty in nothing.items()})
+    rows = rows.withColumns({SEQUENCES.split: F.lit(split), SEQUENCES.as_of: F.lit(as_of)})
+    return rows.select(*SEQUENCES.column_names)
+
+
+def _numbered(placed: DataFrame, vocabulary: Vocabulary) -> DataFrame:
+    """Add the numbers of item and event type; what has none is unknown."""
+    items = vocabulary.items.select(ITEMS.item_id, F.col(ITEMS.item_index).alias(_INDEX))
+    types = vocabulary.event_types.select(EVENT_TYPES.event_type, F.col(EVENT_TYPES.type_index).alias(_TYPE))
+    joined = placed.join(items, ITEMS.item_id, "left").join(F.broadcast(types), EVENT_TYPES.event_type, "left")
+    return joined.withColumns({name: F.coalesce(name, F.lit(UNKNOWN_INDEX)) for name in (_INDEX, _TYPE)})
+
+
+def _field(name: str) -> Column:
+    return F.transform(_ARRAYS, lambda event: event[name])
+
+
+def _padded(values: Column, length: int, element: str) -> Column:
+    missing = F.array_repeat(F.lit(0).cast(element), length - F.size(values))
+    return F.concat(values, missing).cast(f"array<{element}>")

@@ -1,0 +1,181 @@
+"""Events → sessions, whole or only where new events touched them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from behavior_lib.errors import ConfigError
+from behavior_lib.tables import EVENTS, SESSION_ALIAS, SESSIONS
+
+_USER = (SESSIONS.source, SESSIONS.user_id, SESSIONS.session_key)
+_START, _END, _SESSION, _DAY = "_start_us", "_end_us", "_session", "_day"
+# A sum of doubles depends on the order of its terms, and Spark promises none: a sum of decimals does not.
+_EXACT = "decimal(38,9)"
+
+
+@dataclass(frozen=True)
+class SessionChanges:
+    """What new events changed: SESSIONS rows to insert or update and to remove, SESSION_ALIAS rows to add."""
+
+    changed: DataFrame
+    stale: DataFrame
+    aliases: DataFrame
+
+
+def sessionize(events: DataFrame, gap: timedelta, newest_us: int) -> DataFrame:
+    """Group each user's events into sessions; a silence longer than `gap` ends one.
+
+    events: EVENTS rows in any order. Events with a session_key follow it instead of the gap. newest_us: the newest
+    event time of the source, µs since 1970: a session that an event at that time would still join is open.
+    Returns SESSIONS, one row a session.
+    Events are first summed per gap-wide bucket, which no session boundary can split, so that what is shuffled by user
+    is at most one row a bucket and event type.
+    Raises ConfigError where gap is not positive.
+    """
+    gap_us = gap // timedelta(microseconds=1)
+    if gap_us <= 0:
+        raise ConfigError("session_gap is not positive", value=str(gap), mend="write 30m, 1h or the like")
+    earlier = Window.partitionBy(*_USER).orderBy(_START, EVENTS.event_type)
+    silence = F.col(_START) - F.max(_END).over(earlier.rowsBetween(Window.unboundedPreceding, -1))
+    is_first = F.col(EVENTS.session_key).isNull() & F.coalesce(silence > gap_us, F.lit(False))
+    parts = _sum_by_bucket(events, gap_us).withColumn("_is_first", is_first.cast("int"))
+    return _join_parts(parts.withColumn(_SESSION, F.sum("_is_first").over(earlier)), gap_us, newest_us)
+
+
+def update_sessions(
+    stored: DataFrame, events: DataFrame, new: DataFrame, gap: timedelta, newest_us: int
+) -> SessionChanges:
+    """Sessions after new events arrived, made again only where an event touched one, or where an open one has closed.
+
+    stored: SESSIONS rows of the source. events: its EVENTS rows, the new ones among them; only the days and users of
+    the touched sessions are needed. new: the EVENTS rows that arrived, with `_commit_version`.
+    The touched sessions are made from their events, not added up, so that repeating an update changes nothing.
+    """
+    gap_us = gap // timedelta(microseconds=1)
+    arrived = _sum_by_bucket(new, gap_us).select(*_USER, _START, _END)
+    touched = _touched(stored, arrived, gap_us, newest_us)
+    spans = touched.select(*_USER, *_microseconds()).unionByName(arrived)
+    changed = sessionize(_inside(events, spans), gap, newest_us)
+    stale = touched.join(changed, SESSIONS.session_id, "left_anti")
+    return SessionChanges(changed, stale, _aliases(stale, changed, new))
+
+
+def session_events(sessions: DataFrame, events: DataFrame) -> DataFrame:
+    """EVENTS rows with the session_id of the SESSIONS row that they lie in; events of no given session are left out."""
+    spans = sessions.select(*_USER, *_microseconds(), SESSIONS.session_id)
+    return (
+        events.join(_prefixed(spans), _same_user() & _in_span())
+        .select(*events.columns, f"_{SESSIONS.session_id}")
+        .withColumnRenamed(f"_{SESSIONS.session_id}", SESSIONS.session_id)
+    )
+
+
+def _sum_by_bucket(events: DataFrame, gap_us: int) -> DataFrame:
+    """One row a user, bucket and event type. Two events of one bucket are never further apart than the gap."""
+    time = F.unix_micros(EVENTS.event_time)
+    bucket = F.when(F.col(EVENTS.session_key).isNull(), F.floor(time / gap_us)).otherwise(F.lit(0))
+    return events.groupBy(*_USER, bucket.alias("_bucket"), EVENTS.event_type).agg(
+        F.min(time).alias(_START),
+        F.max(time).alias(_END),
+        F.count("*").alias("_count"),
+        F.collect_set(EVENTS.item_id).alias("_items"),
+        F.sum(F.expr(f"try_cast({EVENTS.value} as {_EXACT})")).alias("_value"),
+    )
+
+
+def _join_parts(parts: DataFrame, gap_us: int, newest_us: int) -> DataFrame:
+    """One SESSIONS row a session number of a user. No shuffle: the parts lie together by user already."""
+    by_type = parts.groupBy(*_USER, _SESSION, EVENTS.event_type).agg(
+        F.min(_START).alias(_START),
+        F.max(_END).alias(_END),
+        F.sum("_count").alias("_count"),
+        F.flatten(F.collect_list("_items")).alias("_items"),
+        F.sum("_value").alias("_value"),
+    )
+    entries = F.array_sort(F.collect_list(F.struct(EVENTS.event_type, "_count")))
+    sessions = by_type.groupBy(*_USER, _SESSION).agg(
+        F.min(_START).alias(_START),
+        F.max(_END).alias(_END),
+        F.sum("_count").alias(SESSIONS.n_events),
+        F.size(F.array_distinct(F.flatten(F.collect_list("_items")))).cast("bigint").alias(SESSIONS.n_items),
+        F.map_from_entries(entries).alias(SESSIONS.events_by_type),
+        F.sum("_value").cast("double").alias(SESSIONS.value_sum),
+    )
+    start, end = F.timestamp_micros(_START), F.timestamp_micros(_END)
+    return sessions.withColumns(
+        {
+            SESSIONS.session_id: _session_id(),
+            SESSIONS.session_start: start,
+            SESSIONS.session_end: end,
+            SESSIONS.is_open: F.col(_END) + gap_us >= newest_us,
+            SESSIONS.session_date: F.to_date(start),
+        }
+    ).select(*SESSIONS.column_names)
+
+
+def _session_id() -> Column:
+    """First 32 hex digits of SHA-256 over the source's own session key, or else over the start."""
+    key = F.col(SESSIONS.session_key)
+    identity = F.when(key.isNull(), F.concat(F.lit("start\x1f"), F.col(_START).cast("string"))).otherwise(
+        F.concat(F.lit("key\x1f"), key)
+    )
+    return F.substring(F.sha2(F.concat_ws("\x1f", SESSIONS.source, SESSIONS.user_id, identity), 256), 1, 32)
+
+
+def _touched(stored: DataFrame, arrived: DataFrame, gap_us: int, newest_us: int) -> DataFrame:
+    """Stored sessions that a new event joins, and open ones that have closed."""
+    start, end = F.unix_micros(SESSIONS.session_start), F.unix_micros(SESSIONS.session_end)
+    is_near = (F.col(f"_{_START}") <= end + gap_us) & (F.col(f"_{_END}") >= start - gap_us)
+    joins = _same_user() & (F.col(SESSIONS.session_key).isNotNull() | is_near)
+    near = stored.join(_prefixed(arrived), joins, "left_semi")
+    closed = stored.where(F.col(SESSIONS.is_open) & (end + gap_us < newest_us))
+    return near.unionByName(closed).dropDuplicates([SESSIONS.session_id])
+
+
+def _inside(events: DataFrame, spans: DataFrame) -> DataFrame:
+    """Events that lie in a span of their user. The join on the day lets Spark read those days only."""
+    days = F.sequence(F.to_date(F.timestamp_micros(_START)), F.to_date(F.timestamp_micros(_END)))
+    daily = _prefixed(spans.withColumn(_DAY, F.explode(days)))
+    same_day = F.col(EVENTS.event_date) == F.col(f"_{_DAY}")
+    return events.join(daily, _same_user() & same_day & _in_span(), "left_semi")
+
+
+def _aliases(stale: DataFrame, changed: DataFrame, new: DataFrame) -> DataFrame:
+    """SESSION_ALIAS rows: each stale id, and the id of the session that its first event lies in now."""
+    spans = _prefixed(changed.select(*_USER, *_microseconds(), SESSIONS.session_id))
+    start = F.unix_micros(SESSIONS.session_start)
+    holds = (F.col(f"_{_START}") <= start) & (F.col(f"_{_END}") >= start)
+    moved = stale.join(spans, _same_user() & holds).select(
+        F.col(SESSIONS.session_id).alias(SESSION_ALIAS.old_session_id),
+        F.col(f"_{SESSIONS.session_id}").alias(SESSION_ALIAS.session_id),
+    )
+    brought = session_events(changed, new).groupBy(SESSION_ALIAS.session_id)
+    newest = brought.agg(
+        F.max_by(EVENTS.batch_id, F.struct("_commit_version", EVENTS.batch_id)).alias(SESSION_ALIAS.batch_id)
+    )
+    return moved.join(newest, SESSION_ALIAS.session_id).select(*SESSION_ALIAS.column_names)
+
+
+def _microseconds() -> tuple[Column, Column]:
+    start, end = F.unix_micros(SESSIONS.session_start), F.unix_micros(SESSIONS.session_end)
+    return start.alias(_START), end.alias(_END)
+
+
+def _prefixed(frame: DataFrame) -> DataFrame:
+    """The frame with `_` before each name, so that a join's condition says which side it means."""
+    return frame.select(*(F.col(name).alias(f"_{name}") for name in frame.columns))
+
+
+def _same_user() -> Column:
+    """A user's sessions in one source; a null session_key equals a null one."""
+    source, user, key = _USER
+    same_key = F.col(key).eqNullSafe(F.col(f"_{key}"))
+    return (F.col(source) == F.col(f"_{source}")) & (F.col(user) == F.col(f"_{user}")) & same_key
+
+
+def _in_span() -> Column:
+    return F.unix_micros(EVENTS.event_time).between(F.col(f"_{_START}"), F.col(f"_{_END}"))

@@ -1,0 +1,159 @@
+"""Reading and writing the tables. The only place that knows whether a table is a folder or a name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import reduce
+from pathlib import Path
+
+import deltalake
+from delta.tables import DeltaTable
+from pyspark.sql import Column, DataFrame, DataFrameReader, DataFrameWriter, SparkSession
+from pyspark.sql import functions as F
+
+from behavior_lib.errors import ContractBroken
+from behavior_lib.spark.schema import struct_type
+from behavior_lib.tables import TableSpec
+from behavior_lib.tables.ddl import create_table
+
+
+class Tables:
+    """The tables of one warehouse.
+
+    warehouse: a table is the Delta folder <warehouse>/<name>; catalog: where given, a table is `<catalog>.<name>`.
+    """
+
+    def __init__(self, spark: SparkSession, warehouse: str, catalog: str | None = None) -> None:
+        self._spark = spark
+        is_path = "://" not in warehouse
+        # SQL takes delta.`path` only where the path is absolute.
+        self._warehouse = str(Path(warehouse.removeprefix("file:")).absolute()) if is_path else warehouse.rstrip("/")
+        self._catalog = catalog
+        self._created: set[str] = set()
+        self._is_local = catalog is None and is_path
+
+    def read(self, spec: TableSpec, version: int | None = None) -> DataFrame:
+        """The table at a version, or now. A table that was never written is empty."""
+        self._ensure(spec)
+        reader = self._spark.read.format("delta")
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        return self._open(reader, spec)
+
+    def inserted_since(self, spec: TableSpec, after: int, until: int) -> DataFrame:
+        """Rows that the versions in (after, until] appended, with the `_commit_version` that brought each."""
+        reader = self._spark.read.format("delta").option("readChangeFeed", "true")
+        changes = self._open(reader.option("startingVersion", after + 1).option("endingVersion", until), spec)
+        return changes.where("_change_type = 'insert'").drop("_change_type", "_commit_timestamp")
+
+    def version(self, spec: TableSpec) -> int:
+        """The newest version of the table, which is created where it is missing."""
+        self._ensure(spec)
+        if self._is_local:
+            # The log of a local folder is read in milliseconds; asking Spark for it runs a job.
+            return int(deltalake.DeltaTable(self._path(spec)).version())
+        return int(self._delta(spec).history(1).select("version").first()["version"])  # type: ignore[index]
+
+    def location(self, spec: TableSpec) -> str:
+        """The URI or path of the table's folder, for readers that are not Spark."""
+        self._ensure(spec)
+        if self._catalog is None:
+            return self._path(spec)
+        return str(self._delta(spec).detail().first()["location"])  # type: ignore[index]
+
+    def append(self, spec: TableSpec, frame: DataFrame, *, writer: str, number: int) -> int:
+        """Append once: a second append with the same writer and number, or a lower one, writes nothing.
+
+        Returns the table's version after it.
+        """
+        self._check(spec, frame)
+        with self._once(writer, number):
+            self._save(spec, frame.write.format("delta").mode("append"))
+        return self.version(spec)
+
+    def insert(self, spec: TableSpec, frame: DataFrame) -> int:
+        """Append rows as they are: for rows whose key is new by construction. Returns the version after it."""
+        self._check(spec, frame)
+        self._save(spec, frame.write.format("delta").mode("append"))
+        return self.version(spec)
+
+    def replace(self, spec: TableSpec, frame: DataFrame, where: str | None = None) -> int:
+        """Replace the rows that meet `where` (all rows without it) in one commit. Returns the version after it."""
+        self._check(spec, frame)
+        writer = frame.write.format("delta").mode("overwrite")
+        self._save(spec, writer.option("replaceWhere", where) if where is not None else writer)
+        return self.version(spec)
+
+    def merge(self, spec: TableSpec, frame: DataFrame, stale: DataFrame | None = None, *, update: bool = True) -> int:
+        """Insert or update by key, in one commit. Returns the version after it.
+
+        stale: rows to delete, at least the key columns, none of them with a key that `frame` has.
+        update: False keeps what is there and only inserts.
+        """
+        self._check(spec, frame)
+        flag = "_is_stale"
+        source = frame.withColumn(flag, F.lit(False))
+        if stale is not None:
+            gone = stale.select(*spec.key, F.lit(True).alias(flag))
+            source = source.unionByName(gone, allowMissingColumns=True)
+        condition = reduce(lambda a, b: a & b, (F.col(f"old.{key}") == F.col(f"new.{key}") for key in spec.key))
+        values: dict[str, str | Column] = {name: F.col(f"new.{name}") for name in spec.column_names}
+        merge = self._delta(spec).alias("old").merge(source.alias("new"), condition)
+        if stale is not None:
+            merge = merge.whenMatchedDelete(F.col(f"new.{flag}"))
+        if update:
+            merge = merge.whenMatchedUpdate(set=values)
+        merge.whenNotMatchedInsert(~F.col(f"new.{flag}"), values).execute()
+        return self.version(spec)
+
+    def _check(self, spec: TableSpec, frame: DataFrame) -> None:
+        self._ensure(spec)
+        expected = {field.name: field.dataType for field in struct_type(spec)}
+        given = {field.name: field.dataType for field in frame.schema}
+        for name in expected.keys() | given.keys():
+            left, right = expected.get(name), given.get(name)
+            if left is None or right is None or left.simpleString() != right.simpleString():
+                shown = right.simpleString() if right is not None else "absent"
+                mend = f"the table has {left.simpleString() if left is not None else 'no such column'}"
+                raise ContractBroken(f"column {name}", where=f"a frame for table {spec.name}", value=shown, mend=mend)
+
+    def _ensure(self, spec: TableSpec) -> None:
+        if spec.name in self._created:
+            return
+        target = self._name(spec) if self._catalog is not None else f"delta.`{self._path(spec)}`"
+        self._spark.sql(create_table(spec, target))
+        self._created.add(spec.name)
+
+    @contextmanager
+    def _once(self, writer: str, number: int) -> Iterator[None]:
+        keys = {"spark.databricks.delta.write.txnAppId": writer, "spark.databricks.delta.write.txnVersion": str(number)}
+        for key, value in keys.items():
+            self._spark.conf.set(key, value)
+        try:
+            yield
+        finally:
+            # Left behind, they would make Delta skip the next write of this session.
+            for key in keys:
+                self._spark.conf.unset(key)
+
+    def _delta(self, spec: TableSpec) -> DeltaTable:
+        self._ensure(spec)
+        if self._catalog is not None:
+            return DeltaTable.forName(self._spark, self._name(spec))
+        return DeltaTable.forPath(self._spark, self._path(spec))
+
+    def _open(self, reader: DataFrameReader, spec: TableSpec) -> DataFrame:
+        return reader.table(self._name(spec)) if self._catalog is not None else reader.load(self._path(spec))
+
+    def _save(self, spec: TableSpec, writer: DataFrameWriter) -> None:
+        if self._catalog is not None:
+            writer.saveAsTable(self._name(spec))
+        else:
+            writer.save(self._path(spec))
+
+    def _name(self, spec: TableSpec) -> str:
+        return f"{self._catalog}.{spec.name}"
+
+    def _path(self, spec: TableSpec) -> str:
+        return f"{self._warehouse}/{spec.name}"

@@ -1,0 +1,41 @@
+"""All tables, one TableSpec each."""
+
+from behavior_lib.tables.embeddings import EVALUATIONS, ITEM_EMBEDDINGS, USER_EMBEDDINGS
+from behavior_lib.tables.events import EVENTS, EVENTS_QUARANTINE, INGEST_FILES
+from behavior_lib.tables.items import EVENT_TYPES, ITEMS
+from behavior_lib.tables.pipeline_runs import PIPELINE_RUNS
+from behavior_lib.tables.sequences import SEQUENCES
+from behavior_lib.tables.sessions import SESSION_ALIAS, SESSIONS
+from behavior_lib.tables.spec import TableSpec
+
+ALL_TABLES: tuple[TableSpec, ...] = (
+    EVENTS,
+    EVENTS_QUARANTINE,
+    INGEST_FILES,
+    SESSIONS,
+    SESSION_ALIAS,
+    ITEMS,
+    EVENT_TYPES,
+    SEQUENCES,
+    USER_EMBEDDINGS,
+    ITEM_EMBEDDINGS,
+    EVALUATIONS,
+    PIPELINE_RUNS,
+)
+
+__all__ = [
+    "ALL_TABLES",
+    "EVALUATIONS",
+    "EVENTS",
+    "EVENTS_QUARANTINE",
+    "EVENT_TYPES",
+    "INGEST_FILES",
+    "ITEMS",
+    "ITEM_EMBEDDINGS",
+    "PIPELINE_RUNS",
+    "SEQUENCES",
+    "SESSIONS",
+    "SESSION_ALIAS",
+    "USER_EMBEDDINGS",
+    "TableSpec",
+]

@@ -1,0 +1,62 @@
+"""What the models wrote back: vectors, and how good the models were."""
+
+from behavior_lib.tables.spec import DOUBLE, FLOAT, INT, LONG, STRING, TIMESTAMP, Column, TableSpec, array_of
+
+USER_EMBEDDINGS = TableSpec(
+    name="user_embeddings",
+    grain="one user under one model version",
+    key=("user_id", "model_version"),
+    partition_by=("model_version",),
+    sort_by=("user_id",),
+    columns=(
+        Column("user_id", STRING, "who"),
+        Column("model_name", STRING, "registered model"),
+        Column("model_version", INT, "its version"),
+        Column("embedding", array_of(FLOAT), "the user's vector"),
+        Column("n_events", LONG, "events in the user's history"),
+        Column("last_event_time", TIMESTAMP, "UTC time of the newest of them"),
+        Column("as_of", TIMESTAMP, "newest event time in the log when the vector was made, UTC"),
+        Column("events_version", LONG, "version of the events table it was made from"),
+        Column("run_id", STRING, "pipeline run that wrote it"),
+    ),
+)
+
+ITEM_EMBEDDINGS = TableSpec(
+    name="item_embeddings",
+    grain="one item under one model version",
+    key=("item_id", "model_version"),
+    partition_by=("model_version",),
+    sort_by=("item_index",),
+    columns=(
+        Column("item_id", STRING, "the item"),
+        Column("item_index", INT, "its index in items"),
+        Column("model_name", STRING, "registered model"),
+        Column("model_version", INT, "its version"),
+        Column("embedding", array_of(FLOAT), "the item's vector"),
+    ),
+)
+
+EVALUATIONS = TableSpec(
+    name="evaluations",
+    grain="one metric of one method on one split, beside one model version",
+    key=("model_name", "model_version", "split", "method", "metric"),
+    partition_by=("model_version",),
+    columns=(
+        Column("model_name", STRING, "registered model that was judged"),
+        Column("model_version", INT, "its version"),
+        Column("split", STRING, "validation or test"),
+        Column("method", STRING, "model, or the name of the baseline"),
+        Column("metric", STRING, "hit_rate@10, recall@10, ndcg@10, mrr, coverage@10"),
+        Column("value", DOUBLE, "mean over the users"),
+        Column("standard_error", DOUBLE, "standard error of the mean; null for coverage", nullable=True),
+        Column(
+            "lead_standard_error",
+            DOUBLE,
+            "paired standard error of the model's mean minus this method's, user by user; null for the model and for "
+            "coverage",
+            nullable=True,
+        ),
+        Column("n_users", LONG, "users judged"),
+        Column("sequences_version", LONG, "version of the sequences table it was judged on"),
+    ),
+)

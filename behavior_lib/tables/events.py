@@ -1,0 +1,71 @@
+"""The event log, what it refused, and which raw files it has taken."""
+
+from behavior_lib.tables.spec import (
+    DATE,
+    DOUBLE,
+    INT,
+    LONG,
+    STRING,
+    TIMESTAMP,
+    Column,
+    TableSpec,
+    array_of,
+    map_of,
+)
+
+EVENTS = TableSpec(
+    name="events",
+    grain="one accepted event",
+    key=("event_id",),
+    partition_by=("event_date",),
+    sort_by=("user_id", "event_time", "event_id"),
+    append_only=True,
+    columns=(
+        Column("event_id", STRING, "the source's own id, or a hash of the source's key columns"),
+        Column("user_id", STRING, "who did it"),
+        Column("item_id", STRING, "what it was done to; null where the event has no item", nullable=True),
+        Column("event_type", STRING, "what was done: view, click, cart, purchase, play, …"),
+        Column("event_time", TIMESTAMP, "when, UTC, microseconds"),
+        Column("value", DOUBLE, "amount in the source's own unit (money, seconds, pieces)", nullable=True),
+        Column("session_key", STRING, "the source's own session (a basket, a visit)", nullable=True),
+        Column("attributes", map_of(STRING, STRING), "everything else the source says of the event", nullable=True),
+        Column("source", STRING, "name of the source"),
+        Column("batch_id", STRING, "the batch that brought the event first"),
+        Column("flags", array_of(STRING), "ids of the rules with policy flag or clip that the row met; empty for most"),
+        Column("event_date", DATE, "UTC day of event_time"),
+    ),
+)
+
+EVENTS_QUARANTINE = TableSpec(
+    name="events_quarantine",
+    grain="one rejected raw row of a batch; equal rows are counted in n_rows",
+    key=("source", "batch_id", "row_hash"),
+    partition_by=("ingest_date",),
+    append_only=True,
+    columns=(
+        Column("row_hash", STRING, "SHA-256 of the raw row"),
+        Column("payload", STRING, "the raw row as JSON; null where the rule's policy is drop", nullable=True),
+        Column("rules", array_of(STRING), "ids of all rules that the row broke, sorted"),
+        Column("n_rows", LONG, "how many rows of the batch were equal to this one"),
+        Column("source", STRING, "name of the source"),
+        Column("batch_id", STRING, "the batch that brought the row"),
+        Column("ingest_date", DATE, "UTC day on which the batch was first accepted"),
+    ),
+)
+
+INGEST_FILES = TableSpec(
+    name="ingest_files",
+    grain="one raw file of one batch",
+    key=("source", "batch_id", "path"),
+    append_only=True,
+    columns=(
+        Column("source", STRING, "name of the source"),
+        Column("batch_id", STRING, "the batch that took the file"),
+        Column(
+            "batch_number", INT, "place of the batch among the source's batches, from 1; a rebuild replays this order"
+        ),
+        Column("path", STRING, "URI of the file"),
+        Column("size_bytes", LONG, "size of the file when it was taken, bytes"),
+        Column("accepted_at", TIMESTAMP, "when the batch was first accepted, UTC"),
+    ),
+)

@@ -1,0 +1,38 @@
+"""The stable vocabularies: items and event types, each with an index that is never given twice."""
+
+from behavior_lib.tables.spec import INT, LONG, STRING, TIMESTAMP, Column, TableSpec, map_of
+
+PADDING_INDEX = 0
+MASK_INDEX = 1
+UNKNOWN_INDEX = 2
+FIRST_INDEX = 3
+
+ITEMS = TableSpec(
+    name="items",
+    grain="one item that an event has named",
+    key=("item_id",),
+    sort_by=("item_index",),
+    columns=(
+        Column("item_id", STRING, "the source's id of the item"),
+        Column(
+            "item_index", INT, "append-only number, never changed or reused: 0 padding, 1 mask, 2 unknown, items from 3"
+        ),
+        Column("n_events", LONG, "events that name the item"),
+        Column("first_seen", TIMESTAMP, "UTC time of its first event"),
+        Column("last_seen", TIMESTAMP, "UTC time of its last event"),
+        Column("attributes", map_of(STRING, STRING), "what the source's item file says of it", nullable=True),
+    ),
+)
+
+EVENT_TYPES = TableSpec(
+    name="event_types",
+    grain="one event type",
+    key=("event_type",),
+    sort_by=("type_index",),
+    columns=(
+        Column("event_type", STRING, "the type"),
+        Column(
+            "type_index", INT, "append-only number, never changed or reused: 0 padding, 1 mask, 2 unknown, types from 3"
+        ),
+    ),
+)

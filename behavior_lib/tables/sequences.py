@@ -1,0 +1,36 @@
+"""The training table: histories as arrays of one fixed length."""
+
+from behavior_lib.tables.spec import FLOAT, INT, STRING, TIMESTAMP, Column, TableSpec, array_of
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+
+SEQUENCES = TableSpec(
+    name="sequences",
+    grain="one chunk of one user's history before a split's cut; chunk 0 holds the newest events, oldest first",
+    key=("user_id", "chunk_id", "split"),
+    partition_by=("split",),
+    columns=(
+        Column("user_id", STRING, "who"),
+        Column("chunk_id", INT, "0 for the newest events, 1 for those before them, …"),
+        Column("split", STRING, "train: before the validation cut; validation, test: newest events before that cut"),
+        Column(
+            "item_index",
+            array_of(INT),
+            "items, right-padded with 0; 2 for an event without an item or an item not in the vocabulary",
+        ),
+        Column("event_type", array_of(INT), "type indexes, right-padded with 0"),
+        Column(
+            "gap_seconds",
+            array_of(INT),
+            "seconds since the user's event before it, 0 for the first, right-padded with 0",
+        ),
+        Column("value", array_of(FLOAT), "values, 0 where the event has none, right-padded with 0"),
+        Column("length", INT, "events in the chunk; the rest is padding"),
+        Column(
+            "target_index",
+            array_of(INT),
+            "distinct items of the user's first session after the cut, ascending, right-padded with 0; all 0 in train",
+        ),
+        Column("as_of", TIMESTAMP, "the cut: no event at or after it is in the arrays"),
+    ),
+)

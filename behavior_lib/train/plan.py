@@ -1,0 +1,78 @@
+"""From configuration and data to a training run: what is built, and how."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from behavior_lib.config.schema import CommunicatorName, Config
+from behavior_lib.data.snapshot import TrainCounts
+from behavior_lib.errors import ConfigError
+from behavior_lib.models.base import ModelSpec
+from behavior_lib.train.settings import FitSettings, RunSettings
+
+
+def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
+    """The run that the configuration asks for on this train split; folder: it may write there and nowhere else.
+
+    Raises ConfigError for values that cannot be.
+    """
+    train, model = config.train, config.model
+    workers = 1 if train.communicator is CommunicatorName.single else train.workers
+    _check(config)
+    spec = ModelSpec(
+        name=model.name,
+        length=counts.length,
+        window=min(model.window, counts.length),
+        n_items=len(counts.items),
+        n_event_types=counts.n_event_types,
+        dimension=model.dimension,
+        layers=model.layers,
+        heads=model.heads,
+        dropout=model.dropout,
+        repeat_path=model.repeat_path,
+        use_event_type=model.use_event_type,
+        use_gap=model.use_gap,
+        use_value=model.use_value,
+        negatives=train.negatives,
+        boundaries=train.boundaries,
+    )
+    fit = FitSettings(
+        epochs=train.epochs,
+        patience=train.patience,
+        batch_size=train.batch_size,
+        learning_rate=train.learning_rate,
+        weight_decay=train.weight_decay,
+        warmup_share=train.warmup_share,
+        clip_norm=train.clip_norm,
+        reader=train.reader.value,
+        seed=config.seed,
+        threads=train.threads or max(1, len(os.sched_getaffinity(0)) // workers),
+        k=config.evaluate.k,
+        start=train.start.value,
+    )
+    return RunSettings(spec, fit, train.communicator.value, workers, train.timeout_minutes, str(folder.absolute()))
+
+
+def _check(config: Config) -> None:
+    train, model = config.train, config.model
+    positive = {
+        "train.workers": train.workers,
+        "train.epochs": train.epochs,
+        "train.patience": train.patience,
+        "train.batch_size": train.batch_size,
+        "train.learning_rate": train.learning_rate,
+        "train.negatives": train.negatives,
+        "train.boundaries": train.boundaries,
+        "train.timeout_minutes": train.timeout_minutes,
+        "model.dimension": model.dimension,
+        "model.layers": model.layers,
+        "model.heads": model.heads,
+        "model.window": model.window,
+    }
+    for key, value in positive.items():
+        if value <= 0:
+            raise ConfigError(f"{key} must be above 0", value=value, mend=f"--set {key}=…")
+    if model.dimension % (2 * model.heads):
+        mend = "choose a multiple of 2 * model.heads"
+        raise ConfigError("model.dimension does not split into heads of even width", value=model.dimension, mend=mend)

@@ -1,0 +1,102 @@
+"""What a training run is told and what it gives back: plain values that travel between processes as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from behavior_lib.config.schema import StartName
+from behavior_lib.models.base import ModelSpec
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to train. The meaning of each key is that of TrainConfig; threads: torch threads of one process."""
+
+    epochs: int
+    patience: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    warmup_share: float
+    clip_norm: float
+    reader: str
+    seed: int
+    threads: int
+    k: int = 10
+    start: str = StartName.random.value
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """One training run: what to build, how to train it, on how many processes, and the folder that it may write.
+
+    The folder also holds the snapshot's file list and the counts of the train split, made once by the driver.
+    """
+
+    spec: ModelSpec
+    fit: FitSettings
+    communicator: str
+    workers: int
+    timeout_minutes: float
+    folder: str
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> RunSettings:
+        """What `save` wrote."""
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{**values, "spec": ModelSpec.from_json(values["spec"]), "fit": FitSettings(**values["fit"])})
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One epoch, over all ranks.
+
+    loss: mean over the steps. validation_ndcg: mean NDCG@k over the users of the validation split. seconds: of the
+    epoch with its validation. tokens_per_second: events read in training, without validation. steps: of one rank.
+    """
+
+    number: int
+    loss: float
+    validation_ndcg: float
+    seconds: float
+    tokens_per_second: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A finished run. checkpoint: the best epoch's folder, as models.build.load_model reads it.
+
+    steps: of one rank, over all epochs. seconds: of the loop. peak_memory_mb: of the rank that took most.
+    """
+
+    checkpoint: str
+    best_epoch: int
+    steps: int
+    seconds: float
+    peak_memory_mb: float
+    epochs: tuple[EpochResult, ...] = field(default_factory=tuple)
+
+    @property
+    def best(self) -> EpochResult:
+        """The epoch whose weights the checkpoint holds."""
+        return next(epoch for epoch in self.epochs if epoch.number == self.best_epoch)
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        draft = path.with_suffix(".draft")
+        draft.write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
+        draft.rename(path)
+
+    @classmethod
+    def load(cls, path: Path) -> FitResult:
+        """What `save` wrote."""
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{**values, "epochs": tuple(EpochResult(**epoch) for epoch in values["epochs"])})

@@ -1,0 +1,142 @@
+"""Judge the newest model beside the baselines, and make it the champion where it is better."""
+
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from behavior_lib.errors import DataRefused
+from behavior_lib.evaluation.baselines import Scorer
+from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict, judge
+from behavior_lib.inference.encoder import Encoder
+from behavior_lib.inference.renumber import Renumbering
+from behavior_lib.inference.vocabulary import Vocabulary
+from behavior_lib.registry import CHALLENGER, Registered, Registry
+from behavior_lib.spark.evaluation import JudgedUsers, baselines, judged_users, read_vocabulary
+from behavior_lib.spark.job import Job, exit_with, main
+from behavior_lib.spark.ledger import UNCHANGED, Summary
+from behavior_lib.spark.schema import rows_frame
+from behavior_lib.tables import EVALUATIONS, EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
+from behavior_lib.tables.sequences import TEST, VALIDATION
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What every model is judged on: one version of each table."""
+
+    sequences: DataFrame
+    events: DataFrame
+    items: DataFrame
+    vocabulary: Vocabulary
+
+
+def run(job: Job) -> Summary:
+    """Judge the challenger (the champion where there is none) on both splits, and open the gate on validation."""
+    registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
+    champion, challenger = registry.resolve(CHAMPION), registry.resolve(CHALLENGER)
+    subject = challenger or champion
+    if subject is None:
+        raise DataRefused("there is no model to judge", where=f"model {registry.model_name}", mend="run train first")
+    inputs = {spec.name: job.tables.version(spec) for spec in (SEQUENCES, EVENTS, ITEMS)}
+    config_hash = job.config_hash("evaluate", "mlflow")
+    if challenger is None and job.is_done(inputs, config_hash) and _is_judged(job, subject):
+        job.progress.say(f"version {subject.version} is champion and judged already")
+        told = {"model_version": subject.version}
+        return Summary(UNCHANGED, inputs=inputs, config_hash=config_hash, extra=told)
+    encoders = _encoders(job, registry, subject, None if challenger is None else champion)
+    verdicts = _verdicts(job, _evidence(job, inputs), encoders)
+    version = _write(job, subject, verdicts, inputs[SEQUENCES.name])
+    metrics = {name: value for verdict in verdicts.values() for name, value in verdict.as_flat_metrics().items()}
+    registry.log_metrics(subject, metrics)
+    if challenger is not None:
+        registry.promote(challenger, verdicts[VALIDATION])
+        job.progress.say(f"version {challenger.version} passed the gate and is champion")
+    winners = {split: verdict.winner for split, verdict in verdicts.items()}
+    winner = winners.get(TEST, winners[VALIDATION])
+    extra = {"model_version": subject.version, "winner": winner, "winners": winners}
+    return Summary(
+        inputs=inputs, tables={EVALUATIONS.name: version}, metrics=metrics, config_hash=config_hash, extra=extra
+    )
+
+
+def _is_judged(job: Job, model: Registered) -> bool:
+    return bool(job.tables.read(EVALUATIONS).where(_rows_of(model)).take(1))
+
+
+def _rows_of(model: Registered) -> str:
+    name = model.name.replace("'", "\\'")
+    return f"{EVALUATIONS.model_version} = {model.version} and {EVALUATIONS.model_name} = '{name}'"
+
+
+def _encoders(job: Job, registry: Registry, subject: Registered, rival: Registered | None) -> dict[str, Encoder]:
+    """The model to judge, and the champion beside it where that is another one."""
+    encoders = {MODEL: _load(job, registry, subject)}
+    try:
+        if rival is not None:
+            encoders[CHAMPION] = _load(job, registry, rival)
+    except DataRefused as problem:
+        # After an upgrade of the code an old champion must not stand in the way of every new model.
+        job.progress.warn(f"the gate looks at the baselines alone, for the champion cannot be judged: {problem}")
+    return encoders
+
+
+def _load(job: Job, registry: Registry, model: Registered) -> Encoder:
+    with job.progress.step(f"loading version {model.version}"), registry.bundle(model) as folder:
+        return Encoder.load(folder)
+
+
+def _evidence(job: Job, inputs: dict[str, int]) -> Evidence:
+    sequences, events, items = (job.tables.read(spec, inputs[spec.name]) for spec in (SEQUENCES, EVENTS, ITEMS))
+    own = events.where(F.col(EVENTS.source) == job.source.name)
+    return Evidence(sequences, own, items, read_vocabulary(items, job.tables.read(EVENT_TYPES)))
+
+
+def _verdicts(job: Job, evidence: Evidence, encoders: dict[str, Encoder]) -> dict[str, Verdict]:
+    """The verdict on validation, where the champion is judged too, and on test, for the subject alone."""
+    verdicts = {}
+    for split, judged in ((VALIDATION, encoders), (TEST, {MODEL: encoders[MODEL]})):
+        with job.progress.step(f"judging on {split}"):
+            verdict = _verdict(job, evidence, split, judged)
+        if verdict is not None:
+            verdicts[split] = verdict
+            for line in verdict.as_lines():
+                job.progress.say(line)
+        elif split == TEST:
+            job.progress.warn("nobody has a session after the test cut: judged on validation alone")
+        else:
+            mend = "move the cut: split.days"
+            raise DataRefused("nobody to judge on", where=f"split {split} of sequences", mend=mend)
+    return verdicts
+
+
+def _verdict(job: Job, evidence: Evidence, split: str, encoders: dict[str, Encoder]) -> Verdict | None:
+    config = job.config.evaluate
+    sequences = evidence.sequences.where(F.col(SEQUENCES.split) == split)
+    users = judged_users(sequences)
+    if users is None:
+        return None
+    n_items = len(evidence.vocabulary.item_ids)
+    others = baselines(evidence.events, evidence.items, sequences, users, n_items, config.recent_days)
+    models = {name: _scorer(encoder, users, evidence.vocabulary) for name, encoder in encoders.items()}
+    return judge(split, {**models, **others.scorers}, users.targets, others.catalogue, config.k, config.batch_size)
+
+
+def _scorer(encoder: Encoder, users: JudgedUsers, vocabulary: Vocabulary) -> Scorer:
+    numbers = Renumbering.between(vocabulary, encoder.vocabulary)
+    histories = numbers.histories(users.histories)
+    return lambda rows: numbers.scores(encoder.scores(histories.rows(rows)))
+
+
+def _write(job: Job, model: Registered, verdicts: dict[str, Verdict], sequences_version: int) -> int:
+    """Put the version's figures in place of those that an earlier judgement left. Returns the table's version."""
+    lineage = {
+        EVALUATIONS.model_name: model.name,
+        EVALUATIONS.model_version: model.version,
+        EVALUATIONS.sequences_version: sequences_version,
+    }
+    rows = [row for verdict in verdicts.values() for row in verdict.as_rows(**lineage)]
+    return job.tables.replace(EVALUATIONS, rows_frame(job.spark, EVALUATIONS, rows), _rows_of(model))
+
+
+if __name__ == "__main__":
+    exit_with(main(run))

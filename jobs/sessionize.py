@@ -1,0 +1,52 @@
+"""Turn new events into sessions."""
+
+from pyspark.sql import functions as F
+
+from behavior_lib.spark.job import Job, exit_with, main
+from behavior_lib.spark.ledger import UNCHANGED, Summary
+from behavior_lib.spark.sessionize import SessionChanges, sessionize, update_sessions
+from behavior_lib.tables import EVENTS, SESSION_ALIAS, SESSIONS
+
+
+def run(job: Job) -> Summary:
+    """Make the sessions that events of this source touched since the last good run."""
+    version, last = job.tables.version(EVENTS), job.last_version(EVENTS)
+    if version == last:
+        job.progress.say("no new event")
+        return Summary(UNCHANGED, inputs={EVENTS.name: version})
+    own = F.col(EVENTS.source) == job.source.name
+    events = job.tables.read(EVENTS, version).where(own)
+    newest = events.agg(F.max(F.unix_micros(EVENTS.event_time))).first()
+    if newest is None or newest[0] is None:
+        return Summary(UNCHANGED, inputs={EVENTS.name: version})
+    if last is None:
+        with job.progress.step("making all sessions"):
+            written = job.tables.replace(
+                SESSIONS, sessionize(events, job.source.gap, newest[0]), f"source = '{job.source.name}'"
+            )
+        return _summary(job, version, {SESSIONS.name: written})
+    new = job.tables.inserted_since(EVENTS, last, version).where(own)
+    stored = job.tables.read(SESSIONS).where(F.col(SESSIONS.source) == job.source.name)
+    with job.progress.step("making the sessions that new events touched"):
+        written_tables = _write(job, update_sessions(stored, events, new, job.source.gap, newest[0]))
+    return _summary(job, version, written_tables)
+
+
+def _write(job: Job, changes: SessionChanges) -> dict[str, int]:
+    """Aliases first: once the sessions are written, a repeated run no longer sees the old ids."""
+    changed, stale = changes.changed.persist(), changes.stale.persist()
+    aliases = job.tables.merge(SESSION_ALIAS, changes.aliases, update=False)
+    sessions = job.tables.merge(SESSIONS, changed, stale)
+    changed.unpersist()
+    stale.unpersist()
+    return {SESSION_ALIAS.name: aliases, SESSIONS.name: sessions}
+
+
+def _summary(job: Job, events_version: int, written: dict[str, int]) -> Summary:
+    sessions = job.tables.read(SESSIONS).where(F.col(SESSIONS.source) == job.source.name).count()
+    job.progress.say(f"{sessions:,} sessions")
+    return Summary(inputs={EVENTS.name: events_version}, tables=written, metrics={"sessions": sessions})
+
+
+if __name__ == "__main__":
+    exit_with(main(run))

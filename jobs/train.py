@@ -1,0 +1,83 @@
+"""Train a model on the sequences and register it as challenger."""
+
+from pathlib import Path
+
+from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
+from behavior_lib.registry import Registry
+from behavior_lib.spark.evaluation import read_vocabulary
+from behavior_lib.spark.job import Job, exit_with, main
+from behavior_lib.spark.ledger import UNCHANGED, Summary
+from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
+from behavior_lib.train.display import TrainingDisplay
+from behavior_lib.train.launch import launch
+from behavior_lib.train.messages import StepMessage
+from behavior_lib.train.plan import plan
+from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
+from behavior_lib.train.tracking import Tracker
+
+
+def run(job: Job) -> Summary:
+    """Train on the newest sequences, unless the same was done before, and make the result the challenger."""
+    registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
+    inputs = {SEQUENCES.name: job.tables.version(SEQUENCES)}
+    config_hash = job.config_hash("model", "train", "mlflow", "seed")
+    if job.is_done(inputs, config_hash):
+        job.progress.say("the model of these sequences and this configuration is trained")
+        return Summary(UNCHANGED, inputs=inputs, config_hash=config_hash)
+    with job.progress.step("reading sequences"):
+        snapshot = Snapshot.resolve(job.tables.location(SEQUENCES), inputs[SEQUENCES.name])
+        counts = count_train(snapshot)
+    settings = plan(job.config, counts, Path(job.config.paths.var) / "train" / job.source.name)
+    versions = {f"{spec.name}_version": job.tables.version(spec) for spec in (SEQUENCES, EVENTS, ITEMS, EVENT_TYPES)}
+    experiment = registry.experiment(job.config.mlflow.experiment, job.config.mlflow.artifacts)
+    tracker = Tracker(job.config.mlflow.tracking_uri, experiment, {**versions, "job_run_id": job.run_id})
+    result = _train(job, settings, snapshot, counts, tracker)
+    items, types = (job.tables.read(spec, versions[f"{spec.name}_version"]) for spec in (ITEMS, EVENT_TYPES))
+    vocabulary = read_vocabulary(items, types)
+    with job.progress.step("registering the model"):
+        model = registry.register(tracker.run_id, Path(result.checkpoint), vocabulary, versions)
+    job.progress.say(f"version {model.version} is challenger")
+    return Summary(
+        inputs=inputs,
+        metrics=_figures(result, settings.fit.k),
+        config_hash=config_hash,
+        extra={"model_name": model.name, "model_version": model.version, "mlflow_run_id": tracker.run_id},
+    )
+
+
+def _train(job: Job, settings: RunSettings, snapshot: Snapshot, counts: TrainCounts, tracker: Tracker) -> FitResult:
+    """Train in processes of their own; every epoch is in MLflow as soon as it ends."""
+    job.progress.say(
+        f"{counts.tokens:,} events of {counts.n_items:,} items, {settings.workers} x {settings.communicator}"
+    )
+    tracker.parameters(settings)
+    with TrainingDisplay(job.name, settings.fit.k, job.config.run.show_progress) as display:
+
+        def listen(message: StepMessage | EpochResult) -> None:
+            display.show(message)
+            if isinstance(message, EpochResult):
+                tracker.epoch(message, settings.fit.k)
+
+        try:
+            result = launch(settings, snapshot, counts, listen)
+        except BaseException:
+            tracker.fail()
+            raise
+    tracker.finish(result, settings.fit.k)
+    return result
+
+
+def _figures(result: FitResult, k: int) -> dict[str, float]:
+    return {
+        f"validation_ndcg_at_{k}": result.best.validation_ndcg,
+        "loss": result.best.loss,
+        "epochs": len(result.epochs),
+        "steps": result.steps,
+        "tokens_per_second": result.best.tokens_per_second,
+        "train_seconds": round(result.seconds, 1),
+        "peak_memory_mb": round(result.peak_memory_mb),
+    }
+
+
+if __name__ == "__main__":
+    exit_with(main(run))

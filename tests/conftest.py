@@ -1,0 +1,46 @@
+"""What every test may ask for. One Spark session a process: starting one takes seconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).parent / "data"
+FILES_OF_TESTS = ("unit", "contracts", "train", "spark", "jobs", "distributed", "e2e")
+
+# Nothing that a test does may depend on where the machine stands.
+os.environ["TZ"] = "UTC"
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[object]:
+    from behavior_lib.config.loader import load
+    from behavior_lib.spark.session import start_session
+
+    session = start_session("tests", load("test", overrides=_paths(Path("unused"))).config.spark)
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def tables(spark: object, tmp_path: Path) -> object:
+    from behavior_lib.spark.tables import Tables
+
+    return Tables(spark, str(tmp_path / "warehouse"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Cheap layers first: what is broken at the bottom is told at once."""
+    items.sort(key=_layer)
+
+
+def _layer(item: pytest.Item) -> int:
+    parts = Path(str(item.fspath)).relative_to(Path(__file__).parent).parts
+    return FILES_OF_TESTS.index(parts[0]) if parts[0] in FILES_OF_TESTS else len(FILES_OF_TESTS)
+
+
+def _paths(root: Path) -> list[str]:
+    return [f"paths.{name}={root / name}" for name in ("raw", "warehouse", "var")]

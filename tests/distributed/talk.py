@@ -1,0 +1,40 @@
+"""One rank of the communicators' test: `python -m tests.distributed.talk NAME RENDEZVOUS OUT`."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from behavior_lib.train.communicator import connect
+
+
+def main(name, rendezvous, out):
+    torch.set_num_threads(1)
+    communicator = connect(name, rendezvous)
+    rank = communicator.rank
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
+    with torch.no_grad():
+        for number, parameter in enumerate(model.parameters()):
+            parameter.fill_(0.1 * (number + 1) + rank)
+    communicator.broadcast(model)
+    weights = [parameter.tolist() for parameter in model.parameters()]
+    # The second layer has no gradient on rank 1.
+    inputs = torch.arange(12.0).view(4, 3) + rank
+    output = model(inputs) if rank == 0 else model[0](inputs)
+    output.square().sum().backward()
+    communicator.average_gradients(model)
+    said = {
+        "rank": rank,
+        "size": communicator.size,
+        "weights": weights,
+        "gradients": [parameter.grad.flatten().tolist() for parameter in model.parameters()],
+        "sum": communicator.sum("a sum", [1.5 + rank, 2.0**-40]),
+        "minimum": communicator.minimum("a minimum", 7 - rank),
+    }
+    Path(f"{out}-{rank}.json").write_text(json.dumps(said))
+    communicator.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

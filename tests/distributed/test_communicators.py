@@ -1,0 +1,67 @@
+"""Horovod and torch.distributed say the same, and what they say is the mean, the sum and the smallest."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from behavior_lib.train.communicator import SingleProcess
+
+pytestmark = pytest.mark.distributed
+ROOT = Path(__file__).parents[2]
+LIMIT_SECONDS = 120
+
+
+def talk(name, folder):
+    """What each of two ranks said."""
+    module = ["-m", "tests.distributed.talk", name, (folder / "rendezvous").as_uri(), str(folder / name)]
+    if name == "horovod":
+        commands = [["-m", "horovod.runner.launch", "--gloo", "-np", "2", "-H", "localhost:2", sys.executable, *module]]
+    else:
+        commands = [module, module]
+    processes = [
+        subprocess.Popen([sys.executable, *command], cwd=ROOT, env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2"})
+        for rank, command in enumerate(commands)
+    ]
+    assert [process.wait(LIMIT_SECONDS) for process in processes] == [0] * len(commands)
+    return [json.loads((folder / f"{name}-{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def expected_gradients():
+    """The mean of both ranks' gradients, computed here in one process with rank 0's weights."""
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
+    with torch.no_grad():
+        for number, parameter in enumerate(model.parameters()):
+            parameter.fill_(0.1 * (number + 1))
+    inputs = torch.arange(12.0).view(4, 3)
+    (model(inputs).square().sum() + model[0](inputs + 1).square().sum()).div(2).backward()
+    return [parameter.grad.flatten().tolist() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("name", ["horovod", "torch"])
+def test_two_ranks_agree(name, tmp_path):
+    first, second = talk(name, tmp_path)
+    assert [(said["rank"], said["size"]) for said in (first, second)] == [(0, 2), (1, 2)]
+    for said in (first, second):
+        assert said["weights"] == first["weights"]
+        np.testing.assert_allclose(said["weights"][1], [0.2, 0.2], rtol=1e-6)
+        for found, wanted in zip(said["gradients"], expected_gradients(), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-6)
+        assert said["sum"] == [4.0, 2.0**-39]
+        assert said["minimum"] == 6
+
+
+def test_one_process_talks_to_nobody():
+    alone = SingleProcess()
+    model = torch.nn.Linear(2, 1)
+    model(torch.ones(1, 2)).sum().backward()
+    before = model.weight.grad.clone()
+    alone.broadcast(model)
+    alone.average_gradients(model)
+    assert torch.equal(model.weight.grad, before)
+    assert (alone.rank, alone.size, alone.sum("s", [2.5]), alone.minimum("m", 4)) == (0, 1, [2.5], 4)

@@ -1,0 +1,164 @@
+"""The real launcher: two processes, one result; and one sentence where it cannot be."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from behavior_lib.config import load
+from behavior_lib.data.loader import Loader
+from behavior_lib.data.snapshot import Snapshot, count_train
+from behavior_lib.errors import ConfigError, DataRefused, EnvironmentProblem, TrainingFailed
+from behavior_lib.models.build import load_model
+from behavior_lib.train import launch as launching
+from behavior_lib.train.communicator import SingleProcess
+from behavior_lib.train.launch import last_words, launch
+from behavior_lib.train.messages import StepMessage
+from behavior_lib.train.plan import plan
+from behavior_lib.train.validation import validation_ndcg
+from tests.sequences_example import frame, habits, histories, write
+
+pytestmark = pytest.mark.distributed
+LENGTH = 12
+OVERRIDES = [
+    "train.epochs=2",
+    "train.batch_size=8",
+    "train.learning_rate=0.02",
+    "train.negatives=32",
+    "train.threads=1",
+    "train.timeout_minutes=3",
+    "model.dimension=16",
+    "model.window=8",
+    "evaluate.k=3",
+]
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tables") / "sequences"
+    lists, own = habits(88, LENGTH, 30, 1)
+    # Uneven files: the ranks must agree on the smaller number of steps.
+    train = [frame(histories(lists[a:b], LENGTH), "train", first_user=a) for a, b in ((0, 48), (48, 88))]
+    version = write(path, *train, frame(histories(lists, LENGTH), "validation", [sorted(items) for items in own]))
+    return Snapshot.resolve(str(path), version)
+
+
+def settings(snapshot, tmp_path, *more):
+    paths = [f"paths.{name}={tmp_path / name}" for name in ("raw", "warehouse", "var")]
+    loaded = load("test", "train", [*paths, *OVERRIDES, *more])
+    return plan(loaded.config, count_train(snapshot), tmp_path / "run")
+
+
+def run(snapshot, tmp_path, *more):
+    heard = []
+    result = launch(settings(snapshot, tmp_path, *more), snapshot, count_train(snapshot), heard.append)
+    return result, heard
+
+
+def weights(result):
+    return load_model(Path(result.checkpoint)).state_dict()
+
+
+def test_two_horovod_processes_train_one_model_as_two_of_torch_do(snapshot, tmp_path):
+    result, heard = run(snapshot, tmp_path / "h")
+    assert [epoch.steps for epoch in result.epochs] == [5, 5]
+    assert result.best.validation_ndcg > 0.6
+    assert [message for message in heard if not isinstance(message, StepMessage)] == list(result.epochs)
+    assert [message for message in heard if isinstance(message, StepMessage)][-1].done == 10
+    judged = Loader(snapshot, "validation", 16, "pyarrow")
+    again = validation_ndcg(load_model(Path(result.checkpoint)), judged, SingleProcess(), 3)
+    assert again == pytest.approx(result.best.validation_ndcg, abs=1e-6)
+    other, _ = run(snapshot, tmp_path / "t", "train.communicator=torch", "train.reader=pyarrow")
+    first, second = weights(result), weights(other)
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=1e-6, atol=1e-6)
+
+
+def test_what_a_worker_refuses_is_refused_in_its_words(snapshot, tmp_path):
+    wanted = settings(snapshot, tmp_path, "train.communicator=single")
+    empty = replace(snapshot, files={"train": snapshot.files["train"]})
+    with pytest.raises(DataRefused, match=r"^there is no validation row in .*; move the cuts: split\.days$"):
+        launch(wanted, empty, count_train(snapshot), lambda message: None)
+
+
+def test_more_workers_than_files_are_refused(snapshot, tmp_path):
+    with pytest.raises(ConfigError, match=r"sequences\.files=3"):
+        run(snapshot, tmp_path, "train.communicator=torch", "train.workers=3")
+
+
+def test_a_crash_is_told_in_one_sentence_with_the_log(snapshot, tmp_path):
+    wanted = settings(snapshot, tmp_path, "train.communicator=single")
+    gone = replace(snapshot, files={**snapshot.files, "train": (replace(snapshot.files["train"][0], path="/gone"),)})
+    with pytest.raises(TrainingFailed, match=r"ended early in .*workers\.log: .*OSError: .*/gone"):
+        launch(wanted, gone, count_train(snapshot), lambda message: None)
+
+
+def test_the_watchdog_leaves_no_process_behind(snapshot, tmp_path):
+    wanted = settings(snapshot, tmp_path, "train.timeout_minutes=0.02")
+    with pytest.raises(TrainingFailed, match=r"did not end in time .*train\.timeout_minutes"):
+        launch(wanted, snapshot, count_train(snapshot), lambda message: None)
+    # Of the whole machine: a worker whose parent died is no descendant any more. The dead have no command line.
+    running = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    assert [command for command in running if wanted.folder in command] == []
+
+
+def test_what_a_killed_run_left_is_not_taken_for_this_run_s(snapshot, tmp_path):
+    wanted = settings(snapshot, tmp_path, "train.communicator=single")
+    folder = Path(wanted.folder)
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text("{}")
+    (folder / "failure-1.json").write_text("{}")
+    result = launch(replace(wanted, fit=replace(wanted.fit, epochs=1)), snapshot, count_train(snapshot), lambda _: None)
+    assert len(result.epochs) == 1
+
+
+def test_a_worker_ends_with_its_driver(snapshot, tmp_path, monkeypatch):
+    # The process that the worker is told to live with is over already.
+    finished = psutil.Popen(["true"])
+    finished.wait()
+    monkeypatch.setattr(os, "getpid", lambda: finished.pid)
+    endless = settings(snapshot, tmp_path, "train.communicator=single", "train.epochs=100000", "train.patience=100000")
+    with pytest.raises(TrainingFailed, match="ended early"):
+        launch(endless, snapshot, count_train(snapshot), lambda message: None)
+
+
+def test_without_horovod_the_sentence_says_how_to_go_on(snapshot, tmp_path, monkeypatch):
+    monkeypatch.setattr(launching, "find_spec", lambda name: None)
+    with pytest.raises(EnvironmentProblem, match=r"Horovod is not installed; .*train\.communicator=torch"):
+        run(snapshot, tmp_path)
+
+
+def test_the_log_s_first_cause_is_named_not_its_consequence():
+    log = "\n".join(
+        [
+            "[1]<stderr>:Traceback (most recent call last):",
+            "[1]<stderr>:ValueError: the cause",
+            "[0]<stderr>:horovod.common.exceptions.HorovodInternalError: Horovod has been shut down. This was",
+            "RuntimeError: Horovod detected that one or more processes exited",
+            "Exit code: 1",
+        ]
+    )
+    assert last_words(log) == "ValueError: the cause"
+    assert last_words("[rank1]: OSError: gone\n") == "OSError: gone"
+    assert last_words("Killed\n\n") == "Killed"
+    assert last_words("") == "nothing was said"
+
+
+def test_a_port_in_use_is_the_machine_s_problem(tmp_path):
+    (tmp_path / "workers.log").write_text("RuntimeError: [..] bind: Address already in use\n")
+    assert isinstance(launching._failure(tmp_path), EnvironmentProblem)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("train.workers=0", r"train\.workers must be above 0: 0"),
+        ("model.dimension=18", r"does not split into heads .*18"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(snapshot, tmp_path, override, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        settings(snapshot, tmp_path, override)

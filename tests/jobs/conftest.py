@@ -1,0 +1,34 @@
+"""Jobs run as the command line runs them, inside this process's Spark session."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from behavior_lib.cli import main
+from behavior_lib.spark.tables import Tables
+
+
+class Shop:
+    """One warehouse, and commands on it."""
+
+    def __init__(self, spark: Any, root: Path, capture: Callable[[], Any]) -> None:
+        self.root, self._capture = root, capture
+        self.tables = Tables(spark, str(root / "warehouse"))
+
+    def run(self, job: str, *settings: str) -> dict[str, Any]:
+        """Run one job. Returns its JSON line with `exit_code`, and `stderr`."""
+        paths = [f"paths.{name}={self.root / name}" for name in ("raw", "warehouse", "var")]
+        arguments = [word for setting in (*paths, *settings) for word in ("--set", setting)]
+        code = main([job, "--env", "test", *arguments])
+        told = self._capture()
+        return {**json.loads(told.out.strip().splitlines()[-1]), "exit_code": code, "stderr": told.err}
+
+
+@pytest.fixture
+def shop(spark: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shop:
+    return Shop(spark, tmp_path, capsys.readouterr)

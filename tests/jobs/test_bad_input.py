@@ -1,0 +1,204 @@
+"""What a company's files and people do wrong: each is a row in quarantine, or one sentence and the right exit code."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE, INGEST_FILES
+
+pytestmark = pytest.mark.spark
+
+YAML = """
+name: shop
+format: json
+path: ${paths.raw}/*
+schema: "user string, item string, time string, value string"
+columns:
+  user_id: user
+  item_id: item
+  event_type: "'view'"
+  event_time: try_to_timestamp(time)
+  value: try_cast(value as double)
+key: [user, item, time]
+"""
+
+
+@pytest.fixture
+def source(shop):
+    """source(text, file=bytes, …) writes the YAML and the raw files, and returns the setting that names it."""
+
+    def write(text: str = YAML, **files: bytes) -> str:
+        (shop.root / "raw").mkdir(exist_ok=True)
+        for name, content in files.items():
+            (shop.root / "raw" / name.replace("_", ".")).write_bytes(content)
+        (shop.root / "shop.yaml").write_text(text)
+        return f"source={shop.root / 'shop.yaml'}"
+
+    return write
+
+
+def line(**values: str | None) -> bytes:
+    row = {"user": "u1", "item": "i1", "time": "2017-05-01 12:00:00", "value": "1"}
+    return json.dumps({**row, **values}, ensure_ascii=False).encode() + b"\n"
+
+
+def failure(told: dict) -> tuple[int, str]:
+    assert told["status"] == "failed"
+    assert "Traceback" not in told["stderr"]
+    assert told["stderr"].strip().splitlines()[-1] == f"error: {told['error']}"
+    return told["exit_code"], told["error"]
+
+
+def test_bad_rows_are_in_quarantine_with_their_rules_and_good_ones_are_not_lost(shop, source):
+    long_id, long_line = "x" * 10_000, line(item="big", value="9" * 10_000_000)
+    rows = [
+        line(user="🛒", item="חלב"),
+        long_line,
+        b"{no json\n",
+        b'{"user": "nul\x00"}\n',
+        line(time="1900-01-01 00:00:00"),
+        line(time="2300-01-01 00:00:00"),
+        line(user=long_id),
+        line(user=None),
+        line(user="nul\x00inside"),
+    ]
+    told = shop.run("ingest", source(a_json=b"".join(rows)))
+    assert told["exit_code"] == 0
+    assert told["rows"] == {"read": 9, "accepted": 2, "duplicate": 0, "quarantined": 7, "late": 0}
+    users = {row.user_id: row.item_id for row in shop.tables.read(EVENTS).collect()}
+    assert users == {"🛒": "חלב", "u1": "big"}
+    aside = sorted(tuple(row.rules) for row in shop.tables.read(EVENTS_QUARANTINE).collect())
+    unreadable = ("time_required", "unreadable_row", "user_id_required")
+    assert aside == [
+        ("time_before_1970",),
+        ("time_in_future",),
+        unreadable,
+        unreadable,
+        ("user_id_control_character",),
+        ("user_id_required",),
+        ("user_id_too_long",),
+    ]
+
+
+def test_a_batch_in_which_every_row_is_bad_is_told(shop, source):
+    setting = source(a_json=line(user=None) * 3)
+    told = shop.run("ingest", setting)
+    assert (told["exit_code"], told["rows"]["quarantined"], told["rows"]["accepted"]) == (0, 3, 0)
+    assert "no row of batch" in told["stderr"]
+    assert [row.n_rows for row in shop.tables.read(EVENTS_QUARANTINE).collect()] == [3]
+    assert shop.run("ingest", setting)["status"] == "unchanged"
+    assert shop.run("sessionize", setting)["status"] == "unchanged"
+    assert failure(shop.run("build_sequences", setting)) == (
+        3,
+        "there is no event to learn from in source shop; run ingest first",
+    )
+
+
+def test_an_empty_file_is_nothing_to_take(shop, source):
+    setting = source(a_json=b"")
+    told = shop.run("ingest", setting)
+    assert (told["exit_code"], told["status"], told["rows"]) == (0, "unchanged", {})
+    source(b_json=b"\n")
+    assert shop.run("ingest", setting)["rows"]["read"] == 0
+
+
+def test_a_truncated_file_is_refused_whole_and_taken_once_it_is_mended(shop, source):
+    whole = gzip.compress(b"".join(line(item=f"i{n}{os.urandom(30).hex()}") for n in range(500)), mtime=0)
+    setting = source(a_json_gz=whole[: len(whole) // 2])
+    code, sentence = failure(shop.run("ingest", setting))
+    assert code == 3
+    assert sentence.startswith("a compressed file ends too early in file:")
+    assert sentence.endswith("a.json.gz; write the file again whole and rerun; nothing of the batch was taken")
+    assert shop.tables.read(EVENTS).count() == 0
+    assert shop.tables.read(INGEST_FILES).count() == 0
+    source(a_json_gz=whole)
+    assert shop.run("ingest", setting)["rows"]["accepted"] == 500
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (
+            "user_id: user",
+            "user_id: customer",
+            "a column that the source names is not in its files: 'customer'; the files have",
+        ),
+        (
+            "key: [user, item, time]",
+            "key: [sku]",
+            "a key column is not in the files in source shop: 'sku'; the files have user,",
+        ),
+        ("item_id: item", "item_id: cast(item", "an expression of the source is not Spark SQL: "),
+        ("value string", "value string, price string", None),
+    ],
+)
+def test_a_source_that_does_not_fit_its_files(shop, source, old: str, new: str, sentence: str | None):
+    told = shop.run("ingest", source(YAML.replace(old, new), a_json=line()))
+    if sentence is None:
+        assert told["exit_code"] == 0
+    else:
+        code, error = failure(told)
+        assert code == 2
+        assert error.startswith(sentence)
+
+
+def test_a_json_column_that_no_row_has_is_named(shop, source):
+    text = YAML.replace("value string", "value string, price string").replace("cast(value as", "cast(price as")
+    code, sentence = failure(shop.run("ingest", source(text, a_json=line())))
+    assert (code, sentence) == (
+        2,
+        "a column that the source names is absent in the files of source shop: 'price'; "
+        "correct the source's columns or the files",
+    )
+
+
+def test_a_csv_file_with_another_header_is_refused(shop, source):
+    text = YAML.replace("format: json", "format: csv\noptions: {header: 'true'}")
+    good = b"user,item,time,value\nu1,i1,2017-05-01 12:00:00,1\n"
+    swapped = b"item,user,time,value\ni1,u1,2017-05-01 12:00:00,1\n"
+    code, sentence = failure(shop.run("ingest", source(text, a_csv=good, b_csv=swapped)))
+    assert code == 3
+    assert sentence.startswith("the header of a CSV file differs in file:")
+    assert shop.tables.read(EVENTS).count() == 0
+
+
+def test_a_cast_that_fails_names_the_mend(shop, source):
+    text = YAML.replace("try_cast(value as double)", "cast(value as double)")
+    code, sentence = failure(shop.run("ingest", source(text, a_json=line(value="much"))))
+    assert code == 3
+    assert sentence.endswith("use try_cast or try_to_timestamp in the source")
+
+
+def test_a_missing_folder_is_named(shop, source):
+    setting = source(YAML.replace("${paths.raw}/*", "${paths.raw}/nowhere/*"))
+    code, sentence = failure(shop.run("ingest", setting))
+    assert code == 2
+    assert sentence.startswith("no such file or folder: ")
+    assert "nowhere" in sentence
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "sentence"),
+    [
+        (["source=complete_jurney"], 2, "unknown source: 'complete_jurney'; did you mean complete_journey?"),
+        (["late.max_day=1"], 2, "unknown key late.max_day in --set; did you mean late.max_days?"),
+        (
+            ["source=online_retail", "paths.warehouse=/proc/warehouse"],
+            1,
+            "a folder cannot be made in /proc/warehouse: 'No such file or directory'; "
+            "choose another with --set paths.…",
+        ),
+    ],
+)
+def test_a_command_that_cannot_start(shop, settings: list[str], code: int, sentence: str):
+    assert failure(shop.run("ingest", *settings)) == (code, sentence)
+
+
+def test_a_file_in_place_of_the_warehouse_is_named(shop, source, tmp_path: Path):
+    (tmp_path / "occupied").write_text("")
+    code, sentence = failure(shop.run("ingest", source(a_json=line()), f"paths.warehouse={tmp_path / 'occupied'}"))
+    assert code == 1
+    assert sentence.startswith("a folder cannot be made in ")

@@ -1,0 +1,245 @@
+"""evaluate and embed on real purchases: figures against SQL over the raw files, vectors against the loaded model."""
+
+import duckdb
+import mlflow
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from pyspark.sql import functions as F
+
+from behavior_lib.cli import load_job
+from behavior_lib.config.loader import load
+from behavior_lib.errors import DataRefused, GateNotPassed
+from behavior_lib.inference.encoder import Encoder
+from behavior_lib.models.base import ModelSpec
+from behavior_lib.models.build import build_model, save_model
+from behavior_lib.registry import CHALLENGER, Registry
+from behavior_lib.spark.evaluation import read_vocabulary
+from behavior_lib.spark.job import Job, execute
+from behavior_lib.tables import EVALUATIONS, EVENT_TYPES, EVENTS, ITEM_EMBEDDINGS, ITEMS, USER_EMBEDDINGS
+from tests.conftest import DATA
+
+pytestmark = pytest.mark.spark
+
+LENGTH = 48
+VALIDATION, TEST = "2017-11-01", "2017-12-01"
+
+# Ranks by SQL's own mid-rank, from the raw files alone: nothing of the pipeline takes part.
+SQL = """
+with lines as (
+    select household_id::varchar as user_id, basket_id, product_id::varchar as item,
+           transaction_timestamp::timestamp as time
+    from read_json($files)
+), before as (
+    select * from lines where time < $cut::timestamp
+), baskets as (
+    select user_id, basket_id, row_number() over (partition by user_id order by min(time)) as place
+    from lines where time >= $cut::timestamp and time < $until::timestamp group by user_id, basket_id
+), targets as (
+    select distinct user_id, item from lines join baskets using (user_id, basket_id)
+    where place = 1 and user_id in (select user_id from before)
+), popular as (
+    select item, count(*) as n, count(*) filter (time >= $cut::timestamp - interval 28 day) as n_recent
+    from before group by item
+), own as (
+    select user_id, item, count(*) as n from before group by user_id, item
+), scored as (
+    select users.user_id, popular.item, popular.n as popularity, popular.n_recent as recent_popularity,
+           coalesce(own.n, 0) * 1e6 + popular.n as own_frequency
+    from (select distinct user_id from targets) as users cross join popular
+    left join own on own.user_id = users.user_id and own.item = popular.item
+), long as (
+    unpivot scored on popularity, recent_popularity, own_frequency into name method value score
+), placed as (
+    select *, row_number() over (partition by method, user_id order by score desc) as place from long
+), ranked as (
+    select method, user_id, item, avg(place) over (partition by method, user_id, score) as mid_rank from placed
+), judged as (
+    select methods.method, targets.user_id, coalesce(ranked.mid_rank, 'inf'::double) as mid_rank
+    from targets cross join (select distinct method from long) as methods
+    left join ranked on (ranked.method, ranked.user_id, ranked.item) = (methods.method, targets.user_id, targets.item)
+), users as (
+    select method, user_id,
+           max((mid_rank <= 10)::double) as "hit_rate@10",
+           avg((mid_rank <= 10)::double) as "recall@10",
+           sum(case when mid_rank <= 10 then 1 / log2(1 + mid_rank) else 0 end)
+               / list_sum([1 / log2(1 + place) for place in range(1, 1 + least(10, count(*)))]) as "ndcg@10",
+           max(1 / mid_rank) as mrr
+    from judged group by method, user_id
+), means as (
+    unpivot users on "hit_rate@10", "recall@10", "ndcg@10", mrr into name metric value figure
+)
+select method, metric, avg(figure) as mean, stddev_samp(figure) / sqrt(count(*)) as error, count(*) as n_users
+from means group by method, metric
+union all
+select method, 'coverage@10', count(distinct item) filter (mid_rank <= 10) / count(distinct item), null,
+       count(distinct user_id)
+from ranked group by method
+"""
+
+
+@pytest.fixture(scope="module")
+def warehouse(spark, tmp_path_factory):
+    """Everything up to sequences, of the real slice. Returns the settings that name it."""
+    root = tmp_path_factory.mktemp("shop")
+    settings = [f"paths.raw={DATA}", f"paths.warehouse={root}/warehouse", f"paths.var={root}/var"]
+    for name in ("ingest", "sessionize", "build_sequences"):
+        execute(Job(name, load("test", name, settings)), load_job(name).run)
+    return settings
+
+
+@pytest.fixture
+def job(warehouse, request):
+    """job(name) → one run of a job, with a registered model of the test's own."""
+    model = f"mlflow.model_name={request.node.name}"
+    return lambda name: Job(name, load("test", name, [*warehouse, model]))
+
+
+@pytest.fixture
+def new_version(job, tmp_path):
+    """Registers an untrained model that knows all but the newest fifty items."""
+
+    def register():
+        run = job("evaluate")
+        config = run.config.mlflow
+        registry = Registry(config.tracking_uri, config.model_name)
+        vocabulary = read_vocabulary(run.tables.read(ITEMS), run.tables.read(EVENT_TYPES))
+        n_items = len(vocabulary.item_ids) - 50
+        spec = ModelSpec(
+            "transformer_repeat",
+            length=LENGTH,
+            window=32,
+            n_items=n_items,
+            n_event_types=4,
+            dimension=8,
+            heads=1,
+            layers=1,
+        )
+        torch.manual_seed(5)
+        save_model(build_model(spec, torch.arange(n_items) % 9), tmp_path / "checkpoint")
+        experiment = registry.experiment("behavior", config.artifacts)
+        run_id = MlflowClient(config.tracking_uri).create_run(experiment).info.run_id
+        return registry, registry.register(run_id, tmp_path / "checkpoint", vocabulary, {})
+
+    return register
+
+
+def make_champion(registry, version, job):
+    client = MlflowClient(job("evaluate").config.mlflow.tracking_uri)
+    client.set_registered_model_alias(registry.model_name, "champion", str(version.version))
+    client.delete_registered_model_alias(registry.model_name, CHALLENGER)
+
+
+def run(job):
+    return execute(job, load_job(job.name).run)
+
+
+def evaluations(job, version=1):
+    name = F.col(EVALUATIONS.model_name) == job.config.mlflow.model_name
+    rows = job.tables.read(EVALUATIONS).where(name & (F.col(EVALUATIONS.model_version) == version)).collect()
+    return {(row.split, row.method, row.metric): row for row in rows}
+
+
+def test_baselines_are_those_of_the_raw_files(job, new_version):
+    registry, version = new_version()
+    with pytest.raises(
+        GateNotPassed, match=r"does not beat .*own_frequency 0\.\d{4} in split validation with \d+ users"
+    ):
+        run(job("evaluate"))
+    assert registry.resolve(CHALLENGER).version == version.version
+    assert registry.resolve("champion") is None
+    found = evaluations(job("evaluate"))
+    expected = oracle(VALIDATION, TEST, "validation") | oracle(TEST, "2018-02-01", "test")
+    assert {key for key in found if key[1] != "model"} == set(expected)
+    for key, (mean, error, n_users) in expected.items():
+        assert found[key].value == pytest.approx(mean, abs=1e-9), key
+        assert found[key].n_users == n_users
+        assert found[key].standard_error == (None if error is None else pytest.approx(error, abs=1e-9))
+    logged = MlflowClient(job("evaluate").config.mlflow.tracking_uri).get_run(version.run_id).data.metrics
+    assert logged["validation.own_frequency.ndcg_at_10"] == found["validation", "own_frequency", "ndcg@10"].value
+
+
+def oracle(cut, until, split):
+    files = str(DATA / "complete_journey" / "transactions" / "*" / "*.json.gz")
+    with duckdb.connect() as connection:
+        rows = connection.execute(SQL, {"files": files, "cut": cut, "until": until}).fetchall()
+    return {(split, method, metric): (mean, error, n_users) for method, metric, mean, error, n_users in rows}
+
+
+def test_a_judged_champion_is_left_alone_until_a_challenger_comes(job, new_version):
+    registry, version = new_version()
+    make_champion(registry, version, job)
+    told = run(job("evaluate"))
+    assert (told["status"], told["winner"], told["model_version"]) == ("succeeded", "own_frequency", version.version)
+    assert told["metrics"]["test.model.ndcg@10"] < told["metrics"]["test.own_frequency.ndcg@10"]
+    before = evaluations(job("evaluate"))
+    assert run(job("evaluate"))["status"] == "unchanged"
+    assert evaluations(job("evaluate")) == before
+
+    _, challenger = new_version()
+    with pytest.raises(GateNotPassed):
+        run(job("evaluate"))
+    after = {
+        key[1:]: row for key, row in evaluations(job("evaluate"), challenger.version).items() if key[0] == "validation"
+    }
+    assert after["model", "mrr"].value == after["champion", "mrr"].value > 0
+    assert evaluations(job("evaluate"), version.version) == before
+
+
+def test_without_a_model_both_jobs_say_what_to_run(job):
+    with pytest.raises(DataRefused, match=r"there is no model to judge in model .*; run train first"):
+        run(job("evaluate"))
+    with pytest.raises(DataRefused, match=r"no version has passed the gate in model .*; run train and evaluate first"):
+        run(job("embed"))
+
+
+def test_vectors_are_those_of_the_loaded_model(job, new_version):
+    registry, version = new_version()
+    make_champion(registry, version, job)
+    told = run(job("embed"))
+    tables = job("embed").tables
+    own = F.col(USER_EMBEDDINGS.model_name) == registry.model_name
+    rows = {row.user_id: row for row in tables.read(USER_EMBEDDINGS).where(own).collect()}
+
+    predicted, histories = predict(job("embed"), registry)
+    assert len(rows) == len(histories) == told["metrics"]["user_embeddings"]
+    assert max(len(times) for times in histories["event_time"]) > LENGTH
+    for user, vector in zip(predicted["user_id"], predicted["embedding"], strict=True):
+        np.testing.assert_allclose(rows[user].embedding, vector, rtol=0, atol=1e-5)
+
+    newest = tables.read(EVENTS).agg(F.max(EVENTS.event_time)).first()[0]
+    for user, times in zip(histories["user_id"], histories["event_time"], strict=True):
+        row = rows[user]
+        assert (row.n_events, row.last_event_time.timestamp()) == (len(times), times[-1] / 1e6)
+        assert (row.as_of, row.run_id, row.model_version) == (newest, told["run_id"], version.version)
+        assert row.events_version == tables.version(EVENTS)
+
+    with registry.bundle(version) as folder:
+        encoder = Encoder.load(folder)
+    items = tables.read(ITEM_EMBEDDINGS).where(own).orderBy(ITEM_EMBEDDINGS.item_index).collect()
+    assert [row.item_index for row in items] == encoder.known_items.tolist()
+    assert [row.item_id for row in items] == [encoder.vocabulary.item_ids[index] for index in encoder.known_items]
+    np.testing.assert_array_equal([row.embedding for row in items], encoder.item_vectors())
+
+    assert run(job("embed"))["status"] == "unchanged"
+    assert {row.user_id: row for row in tables.read(USER_EMBEDDINGS).where(own).collect()} == rows
+
+
+def predict(job, registry):
+    """What the registered model says of every user's raw history, and the histories."""
+    event = F.struct(
+        F.unix_micros(EVENTS.event_time).alias(EVENTS.event_time),
+        EVENTS.event_id,
+        EVENTS.item_id,
+        EVENTS.event_type,
+        EVENTS.value,
+    )
+    together = job.tables.read(EVENTS).groupBy(EVENTS.user_id).agg(F.array_sort(F.collect_list(event)).alias("events"))
+    names = (EVENTS.item_id, EVENTS.event_type, EVENTS.event_time, EVENTS.value)
+    histories = together.select(EVENTS.user_id, *(F.col("events")[name].alias(name) for name in names)).toPandas()
+    mlflow.set_tracking_uri(job.config.mlflow.tracking_uri)
+    try:
+        return mlflow.pyfunc.load_model(f"models:/{registry.model_name}@champion").predict(histories), histories
+    finally:
+        mlflow.set_tracking_uri(None)

@@ -1,0 +1,69 @@
+"""Small sequences tables for tests, written by delta-rs as Spark writes them."""
+
+from datetime import datetime, timezone
+
+import numpy as np
+import pyarrow as pa
+from deltalake import write_deltalake
+
+from behavior_lib.data.histories import Histories
+
+CUT = datetime(2020, 1, 1, tzinfo=timezone.utc)
+KIND = 3
+
+
+def histories(item_lists, length, gaps=None):
+    """Rows from lists of item indexes; gaps: seconds, one list a row, a day everywhere where not given."""
+    n = len(item_lists)
+    items, kinds, seconds = (np.zeros((n, length), np.int32) for _ in range(3))
+    for row, values in enumerate(item_lists):
+        items[row, : len(values)] = values
+        kinds[row, : len(values)] = KIND
+        seconds[row, 1 : len(values)] = gaps[row][1:] if gaps else 86_400
+    return Histories(
+        items, kinds, seconds, items.astype(np.float32) / 8, np.array([len(v) for v in item_lists], np.int32)
+    )
+
+
+def frame(rows, split, targets=None, first_user=0):
+    """An Arrow table of the sequences table's columns; targets: lists of item indexes, one a row."""
+    n, length = rows.item_index.shape
+    wanted = np.zeros((n, length), np.int32)
+    for row, values in enumerate(targets or []):
+        wanted[row, : len(values)] = values
+    arrays = {
+        "item_index": rows.item_index,
+        "event_type": rows.event_type,
+        "gap_seconds": rows.gap_seconds,
+        "value": rows.value,
+        "target_index": wanted,
+    }
+    kinds = {name: pa.list_(pa.float32() if name == "value" else pa.int32()) for name in arrays}
+    columns = {name: pa.array(list(values), kinds[name]) for name, values in arrays.items()}
+    return pa.table(
+        {
+            "user_id": [f"user {first_user + row}" for row in range(n)],
+            "chunk_id": pa.array([0] * n, pa.int32()),
+            **columns,
+            "length": pa.array(rows.length, pa.int32()),
+            "as_of": [CUT] * n,
+            "split": [split] * n,
+        }
+    )
+
+
+def write(path, *frames, row_group=None):
+    """One file a frame, one commit a file. Returns the newest version."""
+    from deltalake import DeltaTable, WriterProperties
+
+    properties = WriterProperties(max_row_group_size=row_group) if row_group else None
+    for part in frames:
+        write_deltalake(str(path), part, mode="append", partition_by=["split"], writer_properties=properties)
+    return DeltaTable(str(path)).version()
+
+
+def habits(n_users, length, n_items, seed):
+    """Users who each buy the same own three items day after day; returns the item lists and each user's three."""
+    random = np.random.default_rng(seed)
+    own = np.stack([random.choice(n_items, 3, replace=False) + 3 for _ in range(n_users)])
+    return [[int(value) for value in random.choice(items, length)] for items in own], own.tolist()

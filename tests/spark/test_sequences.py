@@ -1,0 +1,196 @@
+import random
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from behavior_lib.config.schema import SplitConfig
+from behavior_lib.config.source import SourceSplit
+from behavior_lib.errors import ConfigError
+from behavior_lib.spark.schema import rows_frame
+from behavior_lib.spark.sequences import Vocabulary, histories, split_rows, targets
+from behavior_lib.spark.sessionize import sessionize
+from behavior_lib.spark.splits import cuts
+from behavior_lib.spark.vocabulary import update_event_types, update_items
+from behavior_lib.tables import EVENT_TYPES, ITEMS, SEQUENCES
+from tests.spark.conftest import event
+
+CUT = datetime(2017, 1, 3)
+FIELDS = (SEQUENCES.item_index, SEQUENCES.event_type, SEQUENCES.gap_seconds, SEQUENCES.value)
+
+
+def many_events(seed: int, n: int) -> list[dict]:
+    draw = random.Random(seed)
+    rows = []
+    for number in range(n):
+        time = datetime(2017, 1, 1) + timedelta(
+            seconds=draw.randrange(4 * 86400), microseconds=draw.choice([0, 500_000])
+        )
+        item = draw.choice(["a", "b", "c", None])
+        value = draw.choice([None, 1.5])
+        rows.append(
+            event(
+                draw.choice("xyz"),
+                str(time),
+                event_id=f"{number:03}",
+                item_id=item,
+                event_type=draw.choice("vb"),
+                value=value,
+            )
+        )
+    return rows
+
+
+@pytest.fixture
+def vocabulary(spark):
+    def build(frame):
+        items = update_items(rows_frame(spark, ITEMS, []), frame, None)
+        return Vocabulary(items, update_event_types(rows_frame(spark, EVENT_TYPES, []), frame))
+
+    return build
+
+
+def slow_histories(rows: list[dict], items: dict, types: dict, cut: datetime, length: int, most: int) -> dict:
+    """The definition, in plain Python: newest events first come into chunk 0, each chunk oldest first."""
+    found = {}
+    for user in {row["user_id"] for row in rows}:
+        own = sorted((r["event_time"].replace(tzinfo=None), r["event_id"], r) for r in rows if r["user_id"] == user)
+        own = [entry for entry in own if entry[0] < cut]
+        gaps = [0] + [int((b[0] - a[0]) // timedelta(seconds=1)) for a, b in pairwise(own)]
+        events = [
+            (items.get(r["item_id"], 2), types[r["event_type"]], gap, r["value"] or 0.0)
+            for (_, _, r), gap in zip(own, gaps, strict=True)
+        ][-most:]
+        for chunk in range((len(events) + length - 1) // length):
+            part = events[max(0, len(events) - (chunk + 1) * length) : len(events) - chunk * length]
+            padded = part + [(0, 0, 0, 0.0)] * (length - len(part))
+            found[user, chunk] = (*map(list, zip(*padded, strict=True)), len(part))
+    return found
+
+
+@pytest.mark.parametrize(("length", "most"), [(8, 1000), (8, 20), (64, 1000)])
+def test_histories_equal_the_definition(events, vocabulary, length: int, most: int):
+    rows = many_events(3, 120)
+    frame = events(*rows)
+    words = vocabulary(frame)
+    items = {r.item_id: r.item_index for r in words.items.collect()}
+    types = {r.event_type: r.type_index for r in words.event_types.collect()}
+    found = {
+        (r.user_id, r.chunk_id): (*(list(r[name]) for name in FIELDS), r.length)
+        for r in histories(frame, words, CUT, length, most).collect()
+    }
+    assert found == slow_histories(rows, items, types, CUT, length, most)
+
+
+def test_order_of_input_changes_nothing(events, vocabulary):
+    rows = many_events(4, 60)
+    words = vocabulary(events(*rows))
+    told = {
+        str(sorted(map(str, histories(events(*order), words, CUT, 8, 100).collect()))) for order in (rows, rows[::-1])
+    }
+    assert len(told) == 1
+
+
+def test_a_future_event_changes_nothing_before_the_cut(events, vocabulary):
+    rows = [row for row in many_events(5, 60) if row["event_time"].replace(tzinfo=None) < CUT]
+    planted = event("x", "2017-01-03 00:00:00", item_id="new", event_type="new", value=99.0)
+    words = vocabulary(events(*rows, planted))
+    before = histories(events(*rows), words, CUT, 8, 100)
+    after = histories(events(*rows, planted), words, CUT, 8, 100)
+    assert sorted(map(str, before.collect())) == sorted(map(str, after.collect()))
+    index = {r.item_id: r.item_index for r in words.items.collect()}
+    assert index["new"] == max(index.values())
+
+
+def test_items_keep_their_numbers_and_new_ones_follow(events, spark):
+    first = events(event("u", "2017-01-02 00:00:00", item_id="b"), event("u", "2017-01-02 00:00:00", item_id="a"))
+    items = update_items(rows_frame(spark, ITEMS, []), first, None)
+    more = first.unionByName(
+        events(
+            event("u", "2017-01-01 00:00:00", item_id="z"),
+            event("u", "2017-01-05 00:00:00", item_id="a", event_id="again"),
+            event("u", "2017-01-06 00:00:00", item_id="c"),
+        )
+    )
+    later = update_items(items, more, None).orderBy(ITEMS.item_index).collect()
+    assert [(r.item_id, r.item_index, r.n_events) for r in later] == [
+        ("a", 3, 2),
+        ("b", 4, 1),
+        ("z", 5, 1),
+        ("c", 6, 1),
+    ]
+    assert (str(later[0].first_seen), str(later[0].last_seen)) == ("2017-01-02 00:00:00", "2017-01-05 00:00:00")
+
+
+def test_types_are_numbered_on_by_name(events, spark):
+    known = rows_frame(spark, EVENT_TYPES, [{"event_type": "view", "type_index": 3}])
+    frame = events(*(event("u", "2017-01-01", event_type=name) for name in ("view", "play", "buy")))
+    assert [tuple(r) for r in update_event_types(known, frame).collect()] == [("buy", 4), ("play", 5)]
+
+
+def test_targets_are_the_items_of_the_first_session_after_the_cut(events, vocabulary):
+    frame = events(
+        event("u", "2017-01-02 23:50:00", item_id="a"),
+        event("u", "2017-01-03 00:10:00", item_id="b"),  # the session began before the cut
+        event("u", "2017-01-03 09:00:00", item_id="d"),
+        event("u", "2017-01-03 09:10:00", item_id="c"),
+        event("u", "2017-01-03 09:20:00", item_id="c"),
+        event("u", "2017-01-03 20:00:00", item_id="a"),
+        event("v", "2017-01-09 00:00:00", item_id="a"),  # after the window
+        event("w", "2017-01-03 09:00:00"),  # a session without an item
+    )
+    items = vocabulary(frame).items
+    sessions = sessionize(frame, timedelta(minutes=30), 0)
+    index = {r.item_id: r.item_index for r in items.collect()}
+    rows = targets(frame, sessions, items, CUT, datetime(2017, 1, 8), 4).collect()
+    assert [(r.user_id, list(r.target_index)) for r in rows] == [("u", [*sorted((index["c"], index["d"])), 0, 0])]
+
+
+def test_rows_of_a_split(spark, events, vocabulary):
+    frame = events(*(event("u", f"2017-01-02 00:00:0{n}", item_id="a") for n in range(5)))
+    words = vocabulary(frame)
+    chunks = histories(frame, words, CUT, 2, 100)
+    train = split_rows(chunks, None, "train", CUT, 2).orderBy(SEQUENCES.chunk_id).collect()
+    assert [(r.chunk_id, r.length, list(r.target_index), str(r.as_of)) for r in train] == [
+        (0, 2, [0, 0], "2017-01-03 00:00:00"),
+        (1, 2, [0, 0], "2017-01-03 00:00:00"),
+        (2, 1, [0, 0], "2017-01-03 00:00:00"),
+    ]
+    target = spark.sql("select explode(array('u', 'new')) as user_id, array(7, 0) as target_index")
+    judged = split_rows(chunks, target, "test", CUT, 2).orderBy(SEQUENCES.user_id).collect()
+    told = [(r.user_id, r.chunk_id, r.split, r.length, list(r.item_index), list(r.target_index)) for r in judged]
+    assert told == [("new", 0, "test", 0, [0, 0], [7, 0]), ("u", 0, "test", 2, [3, 3], [7, 0])]
+
+
+def test_histories_shuffle_by_user_once(events, vocabulary):
+    frame = events(event("u", "2017-01-01", item_id="a")).repartition(2)
+    plan = histories(frame, vocabulary(frame), CUT, 2, 100)._jdf.queryExecution().executedPlan().treeString()
+    assert "Python" not in plan
+    assert plan.count("Exchange hashpartitioning(user_id#") == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "source", "expected"),
+    [
+        (SplitConfig(), SourceSplit(), ("2017-11-06", "2017-12-04")),
+        (SplitConfig(days=7), SourceSplit(), ("2017-12-18", "2017-12-25")),
+        (SplitConfig(), SourceSplit("2017-11-01", "2017-12-01"), ("2017-11-01", "2017-12-01")),
+        (SplitConfig(test="2017-12-10"), SourceSplit("2017-11-01", "2017-12-01"), ("2017-11-01", "2017-12-10")),
+    ],
+)
+def test_cuts(config: SplitConfig, source: SourceSplit, expected: tuple[str, str]):
+    found = cuts(config, source, datetime(2017, 12, 31, 23, 59))
+    assert tuple(str(cut.date()) for cut in found) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (SplitConfig(test="soon"), "split.test is no date or time: 'soon'; write 2017-11-01 or 2017-11-01T06:00:00"),
+        (SplitConfig(validation="2018-01-01", test="2017-01-01"), "split.validation is not before split.test"),
+    ],
+)
+def test_wrong_cuts(config: SplitConfig, sentence: str):
+    with pytest.raises(ConfigError) as error:
+        cuts(config, SourceSplit(), datetime(2017, 12, 31))
+    assert str(error.value).startswith(sentence)

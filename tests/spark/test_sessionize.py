@@ -1,0 +1,171 @@
+import random
+from datetime import datetime, timedelta
+
+import duckdb
+import pytest
+from pyspark.sql import functions as F
+
+from behavior_lib.errors import ConfigError
+from behavior_lib.spark.sessionize import session_events, sessionize, update_sessions
+from behavior_lib.tables import SESSION_ALIAS, SESSIONS
+from tests.spark.conftest import event
+
+GAP = timedelta(minutes=30)
+EPOCH = datetime(1970, 1, 1)
+
+
+def microseconds(text: str) -> int:
+    return (datetime.fromisoformat(text) - EPOCH) // timedelta(microseconds=1)
+
+
+def spans(frame) -> list[tuple]:
+    rows = frame.orderBy(SESSIONS.user_id, SESSIONS.session_start, SESSIONS.session_id).collect()
+    return [(r.user_id, str(r.session_start)[11:], str(r.session_end)[11:], r.n_events) for r in rows]
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"),
+    [
+        ("10:30:00", [("u1", "10:00:00", "10:30:00", 2)]),
+        ("10:30:00.000001", [("u1", "10:00:00", "10:00:00", 1), ("u1", "10:30:00.000001", "10:30:00.000001", 1)]),
+    ],
+)
+def test_silence_of_exactly_the_gap_joins_and_a_microsecond_more_splits(events, second: str, expected: list):
+    frame = events(event("u1", "2017-01-01 10:00:00"), event("u1", f"2017-01-01 {second}"))
+    assert spans(sessionize(frame, GAP, 0)) == expected
+
+
+def test_a_session_crosses_midnight_and_lies_on_the_day_that_it_began(events):
+    frame = events(event("u1", "2017-01-31 23:50:00"), event("u1", "2017-02-01 00:10:00"))
+    row = sessionize(frame, GAP, 0).first()
+    assert (str(row.session_date), row.n_events) == ("2017-01-31", 2)
+
+
+def test_what_a_session_holds(events):
+    frame = events(
+        event("u1", "2017-01-01 10:00:00", item_id="a", event_type="view", value=0.1),
+        event("u1", "2017-01-01 10:01:00", item_id="a", event_type="buy", value=0.2),
+        event("u1", "2017-01-01 10:02:00", item_id="b", event_type="view"),
+        event("u1", "2017-01-01 10:02:30", event_type="view"),
+    )
+    row = sessionize(frame, GAP, microseconds("2017-01-01 10:32:30")).first()
+    assert (row.n_events, row.n_items, row.events_by_type) == (4, 2, {"buy": 1, "view": 3})
+    assert row.value_sum == 0.3  # 0.1 + 0.2 in doubles is not
+    assert row.is_open
+    assert not sessionize(frame, GAP, microseconds("2017-01-01 10:32:30.000001")).first().is_open
+
+
+def test_the_sources_own_session_stands_above_the_gap(events):
+    frame = events(
+        event("u1", "2017-01-01 10:00:00", session_key="k1"),
+        event("u1", "2017-01-01 10:00:00", session_key="k2", item_id="x"),
+        event("u1", "2017-01-01 19:00:00", session_key="k1"),
+    )
+    found = {row.session_key: row.n_events for row in sessionize(frame, GAP, 0).collect()}
+    assert found == {"k1": 2, "k2": 1}
+
+
+def test_a_gap_that_is_not_positive_is_refused(events):
+    with pytest.raises(ConfigError, match="session_gap is not positive"):
+        sessionize(events(event("u1", "2017-01-01 10:00:00")), timedelta(0), 0)
+
+
+def random_events(seed: int, n: int) -> list[dict]:
+    """Events whose silences are often exactly the gap, a microsecond more, or none at all."""
+    draw = random.Random(seed)
+    rows, now = [], {user: datetime(2017, 1, 1, 22) for user in "abcd"}
+    for number in range(n):
+        user = draw.choice("aabcd")
+        step = draw.choice([0, 1, 60, 1799, 1800, 1801, 4000])
+        now[user] += timedelta(seconds=step, microseconds=draw.choice([0, 0, 1]))
+        item = draw.choice(["x", "y", None])
+        rows.append(
+            event(
+                user,
+                str(now[user]),
+                event_id=f"e{number}",
+                item_id=item,
+                event_type=draw.choice(["v", "b"]),
+                value=float(number),
+            )
+        )
+    draw.shuffle(rows)
+    return rows
+
+
+def oracle(rows: list[dict]) -> list[tuple]:
+    """Sessions by the textbook's query: lag, then a running sum."""
+    database = duckdb.connect()
+    database.execute("create table e (u text, t timestamp, i text, id text)")
+    values = [(r["user_id"], r["event_time"].replace(tzinfo=None), r["item_id"], r["event_id"]) for r in rows]
+    database.executemany("insert into e values (?, ?, ?, ?)", values)
+    return database.execute("""
+        with marked as (
+            select *, case when t - lag(t) over w > interval 30 minute then 1 else 0 end as first from e
+            window w as (partition by u order by t, id)),
+        numbered as (select *, sum(first) over (partition by u order by t, id) as s from marked)
+        select u, min(t), max(t), count(*), count(distinct i) from numbered group by u, s order by 1, 2
+    """).fetchall()
+
+
+def told(frame) -> list[tuple]:
+    rows = frame.orderBy(SESSIONS.user_id, SESSIONS.session_start).collect()
+    return [(r.user_id, r.session_start, r.session_end, r.n_events, r.n_items) for r in rows]
+
+
+def test_sessions_equal_the_oracles(events):
+    rows = random_events(1, 300)
+    assert told(sessionize(events(*rows), GAP, 0)) == oracle(rows)
+
+
+def test_increments_in_any_order_equal_a_rebuild_and_repeat_nothing(spark, events, tables):
+    rows = random_events(2, 120)
+    newest = max(row["event_time"] for row in rows)
+    so_far: list[dict] = []
+    for number, batch in enumerate([rows[:40], rows[40:80], rows[80:]]):
+        so_far += batch
+        seen = max(row["event_time"] for row in so_far)
+        newest_us = (seen.replace(tzinfo=None) - EPOCH) // timedelta(microseconds=1)
+        new = events(*batch).withColumn("_commit_version", F.lit(number).cast("bigint"))
+        for _ in range(2 if number == 1 else 1):
+            changes = update_sessions(tables.read(SESSIONS), events(*so_far), new, GAP, newest_us)
+            changes.changed.persist(), changes.stale.persist()
+            tables.merge(SESSION_ALIAS, changes.aliases, update=False)
+            tables.merge(SESSIONS, changes.changed, changes.stale)
+    whole = sessionize(events(*rows), GAP, (newest.replace(tzinfo=None) - EPOCH) // timedelta(microseconds=1))
+    stored = tables.read(SESSIONS)
+    assert sorted(map(str, stored.collect())) == sorted(map(str, whole.select(*stored.columns).collect()))
+    alive = {row.session_id for row in stored.collect()}
+    old = {row.old_session_id for row in tables.read(SESSION_ALIAS).collect()}
+    assert old
+    assert not old & alive
+
+
+def test_a_late_event_that_merges_two_sessions_leaves_aliases(events):
+    first = [event("u1", "2017-01-01 10:00:00"), event("u1", "2017-01-01 11:00:00")]
+    late = event("u1", "2017-01-01 10:30:00", batch_id="b2")
+    stored = sessionize(events(*first), GAP, 0)
+    new = events(late).withColumn("_commit_version", F.lit(2).cast("bigint"))
+    changes = update_sessions(stored, events(*first, late), new, GAP, 0)
+    ids = {str(r.session_start)[11:]: r.session_id for r in stored.collect()}
+    merged = changes.changed.collect()
+    assert [(r.session_id, r.n_events) for r in merged] == [(ids["10:00:00"], 3)]
+    assert [r.session_id for r in changes.stale.collect()] == [ids["11:00:00"]]
+    assert [tuple(r) for r in changes.aliases.collect()] == [(ids["11:00:00"], ids["10:00:00"], "b2")]
+
+
+def test_events_find_their_session(events):
+    frame = events(
+        event("u1", "2017-01-01 10:00:00"), event("u1", "2017-01-01 12:00:00"), event("u2", "2017-01-01 10:00:00")
+    )
+    sessions = sessionize(frame, GAP, 0)
+    first = sessions.where((F.col(SESSIONS.user_id) == "u1") & (F.hour(SESSIONS.session_start) == 10))
+    found = session_events(first, frame).collect()
+    assert [(r.user_id, str(r.event_time)[11:]) for r in found] == [("u1", "10:00:00")]
+
+
+def test_sessions_need_no_python_and_two_exchanges(events):
+    frame = events(event("u1", "2017-01-01 10:00:00")).repartition(2)
+    plan = sessionize(frame, GAP, 0)._jdf.queryExecution().executedPlan().treeString()
+    assert "Python" not in plan
+    assert plan.count("Exchange hashpartitioning(source#") == 2

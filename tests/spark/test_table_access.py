@@ -1,0 +1,102 @@
+from datetime import datetime, timezone
+
+import pytest
+from pyspark.sql import functions as F
+
+from behavior_lib.errors import BatchConflict, ContractBroken, LawBroken
+from behavior_lib.spark.batches import BatchRegistry
+from behavior_lib.spark.ledger import Ledger, RowCounts, RunRecord, Summary
+from behavior_lib.spark.raw import RawFile
+from behavior_lib.spark.schema import rows_frame
+from behavior_lib.spark.tables import Tables
+from behavior_lib.tables import EVENT_TYPES, INGEST_FILES, PIPELINE_RUNS
+
+NOW = datetime(2017, 6, 1, tzinfo=timezone.utc)
+
+
+def types(spark, *rows: tuple[str, int]):
+    return rows_frame(spark, EVENT_TYPES, [{"event_type": name, "type_index": index} for name, index in rows])
+
+
+def stored(tables) -> list[tuple]:
+    return sorted(tuple(row) for row in tables.read(EVENT_TYPES).collect())
+
+
+def test_an_append_is_done_once_and_does_not_touch_the_next(spark, tables):
+    tables.append(EVENT_TYPES, types(spark, ("a", 3)), writer="w", number=1)
+    tables.append(EVENT_TYPES, types(spark, ("a", 3)), writer="w", number=1)
+    tables.append(EVENT_TYPES, types(spark, ("b", 4)), writer="other", number=1)
+    tables.insert(EVENT_TYPES, types(spark, ("c", 5)))
+    assert stored(tables) == [("a", 3), ("b", 4), ("c", 5)]
+
+
+def test_a_warehouse_may_be_relative_to_where_the_command_is_typed(spark, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tables = Tables(spark, "var/warehouse")
+    tables.insert(EVENT_TYPES, types(spark, ("a", 3)))
+    assert tables.location(EVENT_TYPES) == str(tmp_path / "var" / "warehouse" / "event_types")
+    assert (tables.version(EVENT_TYPES), stored(tables)) == (1, [("a", 3)])
+
+
+def test_merge_updates_inserts_and_removes_in_one_commit(spark, tables):
+    before = tables.insert(EVENT_TYPES, types(spark, ("a", 3), ("b", 4)))
+    after = tables.merge(EVENT_TYPES, types(spark, ("a", 7), ("c", 5)), types(spark, ("b", 4)))
+    assert stored(tables) == [("a", 7), ("c", 5)]
+    assert after == before + 1
+    tables.merge(EVENT_TYPES, types(spark, ("a", 9), ("d", 6)), update=False)
+    assert stored(tables) == [("a", 7), ("c", 5), ("d", 6)]
+
+
+def test_replace_touches_only_what_it_names(spark, tables):
+    tables.insert(EVENT_TYPES, types(spark, ("a", 3), ("b", 4)))
+    version = tables.replace(EVENT_TYPES, types(spark, ("a", 5)), "event_type = 'a'")
+    assert stored(tables) == [("a", 5), ("b", 4)]
+    assert sorted(tuple(r) for r in tables.read(EVENT_TYPES, version - 1).collect()) == [("a", 3), ("b", 4)]
+
+
+def test_a_frame_that_is_not_the_table_is_refused(spark, tables):
+    wrong = types(spark, ("a", 3)).withColumn("type_index", F.lit("3"))
+    with pytest.raises(ContractBroken) as error:
+        tables.insert(EVENT_TYPES, wrong)
+    assert str(error.value) == "column type_index in a frame for table event_types: 'string'; the table has int"
+    assert error.value.exit_code == 3
+    with pytest.raises(ContractBroken, match="column type_index in a frame for table event_types: 'absent'"):
+        tables.insert(EVENT_TYPES, wrong.drop("type_index"))
+
+
+def test_batches_are_numbered_as_they_come_and_keep_their_files(spark, tables):
+    registry = BatchRegistry(spark, tables, "shop")
+    files = [RawFile("b.json", 2), RawFile("a.json", 1)]
+    first = registry.propose(None, files, NOW)
+    registry.register(first)
+    registry.register(first)
+    assert tables.read(INGEST_FILES).count() == 2
+    assert registry.propose(None, files[::-1], datetime(2020, 1, 1, tzinfo=timezone.utc)) == first
+    second = registry.propose("day2", [RawFile("c.json", 3)], NOW)
+    registry.register(second)
+    assert [(b.batch_id, b.number) for b in registry.batches()] == [(first.batch_id, 1), ("day2", 2)]
+    assert BatchRegistry(spark, tables, "other").batches() == []
+    with pytest.raises(BatchConflict) as error:
+        registry.propose("day2", [RawFile("c.json", 4)], NOW)
+    assert str(error.value).startswith("batch day2 was taken with other files: 'c.json'; ")
+
+
+def test_the_ledger_knows_the_last_good_run(spark, tables):
+    ledger = Ledger(spark, tables)
+    rows = RowCounts(read=5, accepted=1, duplicate=1, quarantined=2, late=1)
+    run = RunRecord("r1", "ingest", "shop", NOW)
+    ledger.write(run, Summary(rows=rows, tables={"events": 4}, batch_id="b1"), "hash")
+    ledger.write(RunRecord("r2", "ingest", "shop", NOW), Summary(batch_id="b2"), "hash", error="it broke")
+    good = ledger.last_success("ingest", "shop")
+    assert (good.run_id, good.rows_read, good.output_versions, good.config_hash) == ("r1", 5, {"events": 4}, "hash")
+    assert str(good.started_at) == "2017-06-01 00:00:00"
+    assert ledger.finished_batches("ingest", "shop") == {"b1"}
+    assert ledger.last_success("ingest", "other") is None
+    failed = tables.read(PIPELINE_RUNS).where("run_id = 'r2'").first()
+    assert (failed.status, failed.error) == ("failed", "it broke")
+
+
+def test_the_law_of_conservation():
+    RowCounts(5, 1, 1, 2, 1).check("b1")
+    with pytest.raises(LawBroken, match="^5 rows came out of 6 in batch b1"):
+        RowCounts(6, 1, 1, 2, 1).check("b1")

@@ -1,0 +1,183 @@
+"""The loop on one process: it learns what was planted, stops in time, and its checkpoint is its best model."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from behavior_lib.data.loader import Loader
+from behavior_lib.data.snapshot import Snapshot, count_train
+from behavior_lib.errors import DataRefused, TrainingFailed
+from behavior_lib.models.base import ModelSpec
+from behavior_lib.models.build import build_model, load_model
+from behavior_lib.models.cooccurrence import cooccurrence_vectors
+from behavior_lib.train import loop
+from behavior_lib.train.communicator import SingleProcess
+from behavior_lib.train.loop import fit, learning_rate
+from behavior_lib.train.settings import FitResult, FitSettings
+from behavior_lib.train.start import start_from_cooccurrence
+from behavior_lib.train.validation import validation_ndcg
+from tests.sequences_example import frame, habits, histories, write
+
+LENGTH, N_ITEMS = 12, 30
+SETTINGS = FitSettings(
+    epochs=3,
+    patience=2,
+    batch_size=8,
+    learning_rate=0.02,
+    weight_decay=0.0,
+    warmup_share=0.1,
+    clip_norm=1.0,
+    reader="pyarrow",
+    seed=3,
+    threads=1,
+    k=3,
+)
+
+
+class Watcher:
+    def __init__(self):
+        self.steps, self.epochs = [], []
+
+    def step(self, done, total, loss, tokens):
+        self.steps.append((done, total, tokens))
+
+    def epoch(self, result):
+        self.epochs.append(result)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Models this small lose more to several threads than they win."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tables") / "sequences"
+    lists, own = habits(80, LENGTH, N_ITEMS, 1)
+    train = [frame(histories(lists[start : start + 40], LENGTH), "train", first_user=start) for start in (0, 40)]
+    version = write(path, *train, frame(histories(lists, LENGTH), "validation", [sorted(items) for items in own]))
+    return Snapshot.resolve(str(path), version)
+
+
+def new_model(snapshot, **changes):
+    counts = count_train(snapshot)
+    torch.manual_seed(0)
+    spec = ModelSpec("transformer_repeat", counts.length, len(counts.items), counts.n_event_types)
+    spec = replace(spec, window=8, dimension=16, layers=1, heads=2, negatives=32, **changes)
+    return build_model(spec, torch.from_numpy(counts.items))
+
+
+def train(snapshot, folder, settings=SETTINGS):
+    watcher, model = Watcher(), new_model(snapshot)
+    return fit(model, snapshot, settings, SingleProcess(), watcher, folder), watcher, model
+
+
+def test_it_learns_that_users_repeat_their_own_items(snapshot, tmp_path):
+    result, _, _ = train(snapshot, tmp_path)
+    before = new_model(snapshot)
+    judged = Loader(snapshot, "validation", 16, "pyarrow")
+    untrained = validation_ndcg(before, judged, SingleProcess(), 3)
+    assert untrained < 0.35
+    assert result.best.validation_ndcg > 0.95
+    assert result.epochs[-1].loss < result.epochs[0].loss
+
+
+def test_the_checkpoint_is_the_best_model(snapshot, tmp_path):
+    result, _, _ = train(snapshot, tmp_path)
+    loaded = load_model(tmp_path / "checkpoint")
+    judged = Loader(snapshot, "validation", 16, "pyarrow")
+    assert validation_ndcg(loaded, judged, SingleProcess(), 3) == pytest.approx(result.best.validation_ndcg, abs=1e-6)
+    assert result.checkpoint == str(tmp_path / "checkpoint")
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint"}
+
+
+def test_one_seed_gives_one_model_bit_for_bit(snapshot, tmp_path):
+    first, second, other = (
+        train(snapshot, tmp_path / name, replace(SETTINGS, epochs=1, seed=seed))[2].state_dict()
+        for name, seed in (("a", 3), ("b", 3), ("c", 4))
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["items.weight"], other["items.weight"])
+
+
+def test_both_readers_give_one_model(snapshot, tmp_path):
+    models = [
+        train(snapshot, tmp_path / reader, replace(SETTINGS, epochs=1, reader=reader))[2].state_dict()
+        for reader in ("pyarrow", "petastorm")
+    ]
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def test_the_observer_hears_every_step_and_epoch(snapshot, tmp_path):
+    result, watcher, _ = train(snapshot, tmp_path)
+    assert [done for done, _, _ in watcher.steps] == list(range(1, 31))
+    assert {total for _, total, _ in watcher.steps} == {30}
+    assert sum(tokens for _, _, tokens in watcher.steps) == 3 * 80 * LENGTH
+    assert tuple(watcher.epochs) == result.epochs
+    assert [(epoch.number, epoch.steps) for epoch in result.epochs] == [(0, 10), (1, 10), (2, 10)]
+    assert (result.steps, result.peak_memory_mb > 100) == (30, True)
+
+
+def test_it_stops_when_validation_has_not_grown_for_patience_epochs(snapshot, tmp_path, monkeypatch):
+    figures = iter([0.5, 0.7, 0.6, 0.7, 0.9])
+    monkeypatch.setattr(loop, "validation_ndcg", lambda *_: next(figures))
+    result, _, _ = train(snapshot, tmp_path, replace(SETTINGS, epochs=5))
+    assert [epoch.validation_ndcg for epoch in result.epochs] == [0.5, 0.7, 0.6, 0.7]
+    assert result.best_epoch == 1
+
+
+def test_a_loss_that_is_no_number_ends_the_run(snapshot, tmp_path, monkeypatch):
+    model = new_model(snapshot)
+    monkeypatch.setattr(model, "loss", lambda *_: model.bias.sum() * float("nan"))
+    with pytest.raises(TrainingFailed, match=r"not a number in step 0: nan; lower train\.learning_rate"):
+        fit(model, snapshot, SETTINGS, SingleProcess(), Watcher(), tmp_path)
+
+
+def test_a_split_without_rows_is_refused(snapshot, tmp_path):
+    empty = replace(snapshot, files={"train": snapshot.files["train"]})
+    with pytest.raises(DataRefused, match=r"no validation row .*split\.days"):
+        fit(new_model(snapshot), empty, SETTINGS, SingleProcess(), Watcher(), tmp_path)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_nothing():
+    rates = [learning_rate(step, 21, replace(SETTINGS, learning_rate=1.0, warmup_share=0.05)) for step in range(21)]
+    assert rates[0] == 1.0
+    assert rates[11] == pytest.approx(0.5)
+    np.testing.assert_array_equal(np.diff(rates[1:]) < 0, True)
+    warm = [learning_rate(step, 10, replace(SETTINGS, learning_rate=1.0, warmup_share=0.4)) for step in range(5)]
+    assert warm == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_a_result_travels_as_text(snapshot, tmp_path):
+    result, _, _ = train(snapshot, tmp_path, replace(SETTINGS, epochs=1))
+    result.save(tmp_path / "result.json")
+    assert FitResult.load(tmp_path / "result.json") == result
+
+
+def test_item_vectors_start_from_what_train_has_together(snapshot):
+    model, other = new_model(snapshot), new_model(snapshot)
+    start_from_cooccurrence(model, snapshot, SETTINGS)
+    rows = [rows.histories for rows in Loader(snapshot, "train", 100, "pyarrow").in_order()]
+    item, instant, base = [], [], 0
+    for of in rows:
+        for user in range(len(of)):
+            number = base
+            for place in range(of.length[user]):
+                number += place > 0 and of.gap_seconds[user, place] != 0
+                item.append(int(of.item_index[user, place]))
+                instant.append(number)
+            base = number + 1
+    spec = model.spec
+    wanted = cooccurrence_vectors(
+        torch.tensor(item), torch.tensor(instant), spec.n_items, spec.dimension, SETTINGS.seed
+    )
+    known = model.known_items & (wanted.norm(dim=1) > 0)
+    found = model.item_vectors().detach()
+    torch.testing.assert_close(found[known] @ found[known].T, wanted[known] @ wanted[known].T, atol=2e-3, rtol=0)
+    assert torch.equal(found[~model.known_items], other.item_vectors()[~model.known_items])

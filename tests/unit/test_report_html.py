@@ -1,0 +1,149 @@
+"""The page: whole in itself, escaped, and honest about what is not there yet."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from behavior_lib.report import ReportData, data, render
+from tests.report_example import CUT, EMOJI, NOW, RIGHT_TO_LEFT, SCRIPT, example, scores
+
+VOID = {"meta", "br", "input"}
+
+
+class Outline(HTMLParser):
+    """Tags that are left open or closed twice, ids, and addresses that the page would load."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.texts: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        named = dict(attributes)
+        self.ids += [named["id"]] if "id" in named else []
+        self.links += [str(named[key]) for key in ("href", "src", "srcset", "data") if key in named]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.ids += [str(value) for key, value in attributes if key == "id"]
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, text):
+        self.texts.append(text)
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render(example())
+
+
+def text_of(page: str) -> str:
+    return " ".join(" ".join(Outline(page).texts).split())
+
+
+def test_every_tag_is_closed_and_no_id_is_given_twice(page):
+    outline = Outline(page)
+    assert (outline.open, outline.wrong) == ([], [])
+    assert len(outline.ids) == len(set(outline.ids))
+
+
+def test_the_page_asks_for_nothing(page):
+    assert all(link.startswith("#") for link in Outline(page).links)
+    assert (
+        re.findall(r"https?:|@import|url\(|//[a-z]", page.replace("// the page scrolls", "").replace("// pixels", ""))
+        == []
+    )
+
+
+def test_links_lead_to_sections_that_are_there(page):
+    outline = Outline(page)
+    assert {link.removeprefix("#") for link in outline.links} <= set(outline.ids)
+
+
+def test_texts_of_the_data_do_not_become_markup(page):
+    assert "<script>alert" not in page
+    assert "<b>1350" not in page
+    assert "<i>rule" not in page
+    assert page.count("<script") == 2
+    shown = text_of(page)
+    for text in (SCRIPT, RIGHT_TO_LEFT, EMOJI, "<b>1350</b>", "<i>rule</i>"):
+        assert text in shown
+
+
+def test_figures_stand_in_the_page_as_people_write_them(page):
+    shown = text_of(page)
+    for text in (
+        "1,469,307 events",
+        "2,469 users",
+        "155,848 sessions",
+        "68,509 items",
+        "v3 champion",
+        "Events from 1 Jan 2017 to 1 Jan 2018, reported on 2 Jan 2018, 09:30 UTC",
+        "Of 1,005 rows read, 905 became events, 60 were duplicates, 30 broke a rule, 10 came too late. Every row is",
+        "Test: 1,890 users, first session from 1 Dec 2017",
+        "Median 1, longest 14, over 9 sessions.",
+        "20 events in 10 sessions before 1 Dec 2017. 1 of 2 recommended items was among the 1 item of the user's next",
+        "What the user did next is not known yet.",
+        "Newest run of each job",
+    ):
+        assert text in shown
+
+
+def test_a_broken_ledger_is_said_to_be_broken():
+    batch = data.Batch("b", NOW, 10, 5, 0, 0, 0)
+    assert "The sum does not fit" in text_of(render(replace(example(), batches=(batch,))))
+
+
+def test_older_batches_are_summed():
+    batches = tuple(data.Batch(f"day {day}", NOW.replace(day=day), 10, 10, 0, 0, 0) for day in range(1, 15))
+    shown = text_of(render(replace(example(), batches=batches)))
+    assert "All batches 140 140" in shown
+    assert "4 older batches 40 40" in shown
+    assert "day 5 " in shown
+    assert "day 4 " not in shown
+
+
+def test_a_losing_model_is_shown_as_losing():
+    page = render(replace(example(), scores=scores(0.1)))
+    assert 'class="verdict loses"' in page
+    assert "The model does not win on the test split" in text_of(page)
+
+
+def test_before_anything_has_run_every_section_says_so():
+    page = render(ReportData("shop", NOW))
+    outline, shown = Outline(page), text_of(page)
+    assert (outline.open, outline.wrong) == ([], [])
+    for text in (
+        "No model has been judged yet",
+        "No batch has been ingested yet.",
+        "There are no events yet.",
+        "There are no sessions yet",
+        "No model has been trained yet",
+        "Nothing has been evaluated yet",
+        "There are no item vectors yet",
+        "There are no recommendations yet",
+    ):
+        assert text in shown
+
+
+def test_a_user_whose_first_event_is_the_newest_is_told():
+    alone = data.Session(CUT, None, (data.Item("1", "one", ""),))
+    story = data.UserStory("u", 1, CUT, (alone,), (), None)
+    assert "1 event in 1 session before 1 Dec 2017" in text_of(render(replace(example(), stories=(story,))))
+    empty = replace(story, n_events=0, sessions=())
+    assert "0 events in 0 sessions" in text_of(render(replace(example(), stories=(empty,))))
+
+
+def test_the_same_data_give_the_same_page(page):
+    assert render(example()) == page
