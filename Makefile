@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo test test-browser lint types docs bench ui clean clean-data
+.PHONY: help setup doctor demo test soak test-browser lint types docs bench ui clean clean-data
 
 BIN := .venv/bin
 # Where Horovod cannot be built, HOROVOD=no goes on under torch.distributed.
@@ -27,6 +27,9 @@ demo: setup ## Run the whole way on the Complete Journey retail data
 
 test: setup ## Run every test but those that open a browser
 	@$(BIN)/python -m pytest tests --ignore=tests/browser -n 2 --dist loadfile $(ARGS)
+
+soak: setup ## Kill 60 runs at random moments and compare what they left (half an hour)
+	@$(BIN)/python -m pytest tests/e2e/test_kills.py --kills 60 $(ARGS)
 
 test-browser: setup ## Open the report in Chromium and check what it shows
 	@scripts/install_chromium.sh

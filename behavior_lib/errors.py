@@ -58,6 +58,14 @@ class BatchConflict(DataRefused):
     """A batch id came back with other files."""
 
 
+class Occupied(BehaviorError):
+    """Another run is at the same work, or holds the same table."""
+
+
+class TornFiles(DataRefused):
+    """Raw files end too early; what else the batch had was taken."""
+
+
 class GateNotPassed(DataRefused):
     """A model is not good enough to become the champion."""
 

@@ -1,5 +1,6 @@
 """Turn new events into sessions."""
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from behavior_lib.spark.job import Job, exit_with, main
@@ -14,22 +15,29 @@ def run(job: Job) -> Summary:
     if version == last:
         job.progress.say("no new event")
         return Summary(UNCHANGED, inputs={EVENTS.name: version})
-    own = F.col(EVENTS.source) == job.source.name
-    events = job.tables.read(EVENTS, version).where(own)
-    newest = events.agg(F.max(F.unix_micros(EVENTS.event_time))).first()
-    if newest is None or newest[0] is None:
+    is_own = F.col(EVENTS.source) == job.source.name
+    events = job.tables.read(EVENTS, version).where(is_own)
+    new = events if last is None else job.tables.inserted_since(EVENTS, last, version).where(is_own)
+    oldest, newest = _span(new, EVENTS.event_time)
+    if newest is None or oldest is None:
         return Summary(UNCHANGED, inputs={EVENTS.name: version})
     if last is None:
         with job.progress.step("making all sessions"):
-            written = job.tables.replace(
-                SESSIONS, sessionize(events, job.source.gap, newest[0]), f"source = '{job.source.name}'"
-            )
+            sessions = sessionize(events, job.source.gap, newest)
+            written = job.tables.replace(SESSIONS, sessions, f"source = '{job.source.name}'")
         return _summary(job, version, {SESSIONS.name: written})
-    new = job.tables.inserted_since(EVENTS, last, version).where(own)
     stored = job.tables.read(SESSIONS).where(F.col(SESSIONS.source) == job.source.name)
+    newest = max(newest, _span(stored, SESSIONS.session_end)[1] or newest)
     with job.progress.step("making the sessions that new events touched"):
-        written_tables = _write(job, update_sessions(stored, events, new, job.source.gap, newest[0]))
+        changes = update_sessions(stored, events, new, job.source.gap, newest, oldest)
+        written_tables = _write(job, changes)
     return _summary(job, version, written_tables)
+
+
+def _span(rows: DataFrame, time: str) -> tuple[int | None, int | None]:
+    """The smallest and the largest time of the rows, µs since 1970."""
+    row = rows.agg(F.min(F.unix_micros(time)), F.max(F.unix_micros(time))).first()
+    return (None, None) if row is None else (row[0], row[1])
 
 
 def _write(job: Job, changes: SessionChanges) -> dict[str, int]:

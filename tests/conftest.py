@@ -32,6 +32,10 @@ def tables(spark: object, tmp_path: Path) -> object:
     return Tables(spark, str(tmp_path / "warehouse"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=8, help="how many runs tests/e2e/test_kills.py kills")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Cheap layers first: what is broken at the bottom is told at once."""
     items.sort(key=_layer)

@@ -47,6 +47,8 @@ class SparkConfig:
 class RunConfig:
     batch_id: str | None = None  # null: made from the files
     input: str | None = None  # files of one batch; null: every file of the source that no batch took
+    missing: bool = False  # ingest: take the batches that the source's schedule promised and no run took (--missing)
+    wait_minutes: float = 0.0  # how long to wait for another run of the same work before giving up
     show_progress: bool = True
 
 

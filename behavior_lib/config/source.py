@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ CANONICAL = (
     EVENTS.attributes,
 )
 REQUIRED = (EVENTS.user_id, EVENTS.event_type, EVENTS.event_time)
+IMPUTATIONS = ("mean", "median", "mode")
 _TESTS = ("keep_if", "required", "range", "allowed", "pattern", "outlier", "robot")
 
 
@@ -80,6 +81,17 @@ class SourceSplit:
 
 
 @dataclass
+class ScheduleConfig:
+    """The batches that are promised: one each `every`, from `first` on. {batch} in `input` is the batch's id."""
+
+    every: str = MISSING
+    first: str = MISSING  # date or time, UTC
+    input: str = MISSING  # folder, file or glob of one batch
+    last: str | None = None  # null: up to now
+    batch_id: str = "%Y-%m-%d"  # how a batch is named by the time it begins; as strftime writes it
+
+
+@dataclass
 class ItemsConfig:
     """A file of items: one row an item, attributes by Spark SQL."""
 
@@ -102,16 +114,44 @@ class SourceConfig:
     timezone: str = "UTC"
     columns: dict[str, str] = field(default_factory=dict)
     key: list[str] = field(default_factory=list)
+    duplicate_within: str | None = None  # copies of an event lie at most so far apart; null: anywhere in the log
     session_gap: str = "30m"
     rules: list[RuleConfig] = field(default_factory=list)
     missing: dict[str, Any] = field(default_factory=dict)
     items: ItemsConfig | None = None
+    schedule: ScheduleConfig | None = None
     split: SourceSplit = field(default_factory=SourceSplit)
 
     @property
     def gap(self) -> timedelta:
         """The silence that ends a session where the source has no session of its own."""
         return parse_duration(self.session_gap, f"session_gap of source {self.name}")
+
+    @property
+    def reach_of_duplicates(self) -> timedelta | None:
+        """How far apart in event time two events with one id may lie; None for any distance."""
+        if self.duplicate_within is None:
+            return None
+        return parse_duration(self.duplicate_within, f"duplicate_within of source {self.name}")
+
+
+def promised_batches(schedule: ScheduleConfig, now: datetime, where: str) -> list[str]:
+    """Ids of the batches whose time is over, oldest first. Raises ConfigError where the schedule cannot be read."""
+    first, last = (_moment(text, where) for text in (schedule.first, schedule.last))
+    every = parse_duration(schedule.every, f"schedule.every of {where}")
+    if first is None or every <= timedelta(0):
+        raise ConfigError("schedule.every is not positive", where=where, value=schedule.every)
+    end = now if last is None else min(now, last + every)
+    count = max(int((end - first) // every), 0)
+    return list(dict.fromkeys((first + number * every).strftime(schedule.batch_id) for number in range(count)))
+
+
+def _moment(text: str | None, where: str) -> datetime | None:
+    try:
+        return None if text is None else datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
+    except ValueError:
+        mend = "write 2017-11-01 or 2017-11-01T06:00:00"
+        raise ConfigError("a time of the schedule cannot be read", where=where, value=text, mend=mend) from None
 
 
 def load_source(config: Config) -> SourceConfig:
@@ -167,6 +207,8 @@ def _check(source: SourceConfig, where: str) -> None:
             raise ConfigError(f"columns.{column} is missing", where=where, mend="give it a Spark SQL expression")
     if EVENTS.event_id not in source.columns and not source.key:
         raise ConfigError("neither columns.event_id nor key is given", where=where, mend="name what makes a row unique")
+    if source.reach_of_duplicates is not None and source.reach_of_duplicates < timedelta(0):
+        raise ConfigError("duplicate_within is negative", where=where, value=source.duplicate_within)
     if source.gap <= timedelta(0):
         raise ConfigError("session_gap is not positive", where=where, value=source.session_gap)
     ids = [rule.id for rule in source.rules]
@@ -174,6 +216,8 @@ def _check(source: SourceConfig, where: str) -> None:
         _check_rule(rule, f"rule {rule.id} of {where}")
         if ids.count(rule.id) > 1:
             raise ConfigError("two rules have one id", where=where, value=rule.id)
+    if source.schedule is not None:
+        promised_batches(source.schedule, datetime.now(timezone.utc), where)
     for column in source.missing:
         if column not in source.columns:
             raise ConfigError(f"missing.{column} names a column that the source does not give", where=where)
@@ -186,6 +230,8 @@ def _check_rule(rule: RuleConfig, where: str) -> None:
     test = given[0]
     if test not in ("keep_if", "robot") and rule.column not in CANONICAL:
         raise ConfigError(f"{test} needs a column of events", where=where, value=rule.column)
+    if rule.outlier is not None and EVENTS.column(str(rule.column)).type.ddl != "double":
+        raise ConfigError("outlier needs a column of numbers", where=where, value=rule.column, mend="value is one")
     if rule.by is not None and rule.by not in CANONICAL:
         raise ConfigError("by is no column of events", where=where, value=rule.by)
     if rule.policy is Policy.clip and test not in ("range", "outlier"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from behavior_lib.errors import BatchConflict
@@ -19,12 +19,18 @@ from behavior_lib.tables import INGEST_FILES as FILES
 
 @dataclass(frozen=True)
 class Batch:
-    """Some raw files of one source. number: its place among the source's batches, from 1. accepted_at: UTC."""
+    """Some raw files of one source.
+
+    number: its place among the source's batches, from 1. accepted_at: when it was first accepted, UTC. late_before:
+    older events of it are late. newest_event_time: of its sound rows, once they are judged; UTC.
+    """
 
     batch_id: str
     number: int
     accepted_at: datetime
     files: tuple[RawFile, ...]
+    late_before: datetime | None = None
+    newest_event_time: datetime | None = None
 
 
 class BatchRegistry:
@@ -36,19 +42,16 @@ class BatchRegistry:
     def batches(self) -> list[Batch]:
         """All batches in the order in which they were first accepted."""
         rows = self._tables.read(FILES).where(F.col(FILES.source) == self._source).orderBy(FILES.path).collect()
-        batches: dict[str, Batch] = {}
+        files: dict[str, list[Row]] = {}
         for row in rows:
-            file = RawFile(row[FILES.path], row[FILES.size_bytes])
-            known = batches.get(row[FILES.batch_id])
-            files = (*known.files, file) if known else (file,)
-            number, accepted_at = row[FILES.batch_number], row[FILES.accepted_at].replace(tzinfo=timezone.utc)
-            batches[row[FILES.batch_id]] = Batch(row[FILES.batch_id], number, accepted_at, files)
-        return sorted(batches.values(), key=lambda batch: batch.number)
+            files.setdefault(row[FILES.batch_id], []).append(row)
+        return sorted((_batch(own) for own in files.values()), key=lambda batch: batch.number)
 
-    def propose(self, batch_id: str | None, files: Sequence[RawFile], now: datetime) -> Batch:
+    def propose(self, batch_id: str | None, files: Sequence[RawFile], now: datetime, late_days: int) -> Batch:
         """The batch of these files: the registered one where there is one, else a new one, not yet registered.
 
-        Without a batch_id it is made from the files, so that the same files make the same batch.
+        Without a batch_id it is made from the files, so that the same files make the same batch. late_days: events of
+        a new batch that are older than the source's newest event by more are late.
         Raises BatchConflict where the id is registered with other files.
         """
         name = batch_id if batch_id is not None else _id_of(files)
@@ -58,19 +61,36 @@ class BatchRegistry:
                 _check_same(batch, files)
                 return batch
         number = max((batch.number for batch in registered), default=0) + 1
-        return Batch(name, number, now, tuple(sorted(files)))
+        newest = max((batch.newest_event_time for batch in registered if batch.newest_event_time), default=None)
+        late_before = None if newest is None else newest - timedelta(days=late_days)
+        return Batch(name, number, now, tuple(sorted(files)), late_before)
 
     def register(self, batch: Batch) -> None:
-        """Append the batch's files, once."""
+        """Append the batch's files, once. Raises BatchConflict where another run has taken the batch's number."""
         batch_values = {
             FILES.source: self._source,
             FILES.batch_id: batch.batch_id,
             FILES.batch_number: batch.number,
             FILES.accepted_at: batch.accepted_at,
+            FILES.late_before: batch.late_before,
+            FILES.newest_event_time: batch.newest_event_time,
         }
         rows = [{**batch_values, FILES.path: file.path, FILES.size_bytes: file.size_bytes} for file in batch.files]
         frame = rows_frame(self._spark, FILES, rows)
-        self._tables.append(FILES, frame, writer=f"{self._source}/{batch.batch_id}", number=1)
+        self._tables.append(FILES, frame, writer=f"ingest/{self._source}", number=batch.number)
+        of_number = next((known for known in self.batches() if known.number == batch.number), None)
+        if of_number is None or of_number.batch_id != batch.batch_id:
+            mend = "run again: it will be the next one"
+            raise BatchConflict(f"another run took batch number {batch.number}", value=batch.batch_id, mend=mend)
+
+
+def _batch(rows: Sequence[Row]) -> Batch:
+    """One batch from its rows of INGEST_FILES."""
+    first = rows[0]
+    times = (first[name] for name in (FILES.accepted_at, FILES.late_before, FILES.newest_event_time))
+    accepted_at, late_before, newest = (time and time.replace(tzinfo=timezone.utc) for time in times)
+    files = tuple(sorted(RawFile(row[FILES.path], row[FILES.size_bytes]) for row in rows))
+    return Batch(first[FILES.batch_id], first[FILES.batch_number], accepted_at, files, late_before, newest)
 
 
 def _id_of(files: Sequence[RawFile]) -> str:

@@ -19,7 +19,7 @@ _SEPARATOR, _ABSENT = "\x1f", "\x00"
 
 
 def canonical(raw: DataFrame, source: SourceConfig) -> DataFrame:
-    """One row a raw row: the canonical columns with their types, `_unreadable`, and `_raw`, the raw columns.
+    """One row a raw row: the canonical columns, content_hash, `_unreadable`, and `_raw`, the raw columns.
 
     A value that its type cannot hold becomes null, for the rules to judge. Times without an offset are read in the
     source's timezone. event_id is the source's, else the first 32 hex digits of SHA-256 over source name and key.
@@ -31,7 +31,7 @@ def canonical(raw: DataFrame, source: SourceConfig) -> DataFrame:
         # Reading the schema analyses the frame now, while the source's timezone is in force.
         frame = raw.select(_event_id(raw, source).alias(EVENTS.event_id), *expressions, UNREADABLE, readable)
         frame.schema  # noqa: B018
-    return frame
+    return frame.withColumn(EVENTS.content_hash, _content_hash())
 
 
 def named_columns(source: SourceConfig, raw_columns: Sequence[str]) -> dict[str, list[str]]:
@@ -57,6 +57,14 @@ def _typed(source: SourceConfig, name: str) -> Column:
     if wanted == "string":
         return F.expr(f"cast(({expression}) as string)")
     return F.expr(f"try_cast(({expression}) as {wanted})")
+
+
+def _content_hash() -> Column:
+    """A hash of all canonical columns but the id. Nulls add nothing to a hash, so that each is told apart by a bit."""
+    names = [name for name in CANONICAL if name not in (EVENTS.event_id, EVENTS.attributes)]
+    # A map has no order: its sorted entries have one.
+    entries = F.sort_array(F.map_entries(EVENTS.attributes))
+    return F.xxhash64(*names, entries, *(F.col(name).isNull() for name in names))
 
 
 def _event_id(raw: DataFrame, source: SourceConfig) -> Column:

@@ -2,53 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from behavior_lib.config.source import OutlierTest, Policy, RuleConfig, SourceConfig
-from behavior_lib.errors import ConfigError
+from behavior_lib.config.source import IMPUTATIONS, Policy, RuleConfig, SourceConfig
 from behavior_lib.spark.canonical import RAW
 from behavior_lib.spark.raw import UNREADABLE
-from behavior_lib.spark.rules import LATE, Rule, built_in_rules, clipped, ids_of_broken, is_row_rule, row_rules
+from behavior_lib.spark.rules import (
+    CONFLICT,
+    LATE,
+    Rule,
+    built_in_rules,
+    clipped,
+    ids_of_broken,
+    is_row_rule,
+    row_rules,
+)
+from behavior_lib.spark.statistics import WHOLE_BATCH, Statistic, group_of, wanted_statistics
+from behavior_lib.spark.statistics import measure as measure_statistics
+from behavior_lib.tables import BATCH_STATISTICS as STATISTICS
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE
 
 BROKEN, DROPPED, PAYLOAD = "_broken", "_dropped", "_payload"
 _REJECTING = (Policy.quarantine, Policy.drop)
-_THRESHOLDS = {OutlierTest.iqr: 1.5, OutlierTest.zscore: 3.0}
-_IMPUTATIONS = ("mean", "median", "mode")
+_IS_FOUND = "_is_found"
 
 
-def judge(rows: DataFrame, source: SourceConfig, accepted_at: datetime, late_before: datetime | None) -> DataFrame:
+def measure(rows: DataFrame, source: SourceConfig, accepted_at: datetime, statistics: Sequence[Statistic]) -> DataFrame:
+    """Statistics of a batch, of its rows that break no row rule, in one pass.
+
+    rows and accepted_at as for `judge`. Returns the columns of BATCH_STATISTICS but source and batch_id.
+    """
+    sound = _judge_by_row(rows, source, accepted_at).where(F.size(BROKEN) == 0)
+    return measure_statistics(sound, statistics)
+
+
+def judge(
+    rows: DataFrame,
+    source: SourceConfig,
+    accepted_at: datetime,
+    late_before: datetime | None,
+    statistics: DataFrame | None = None,
+) -> DataFrame:
     """Judge canonical rows by the built-in rules, the source's rules and the bound of lateness.
 
     rows: what `canonical` returns. accepted_at: when the batch was first accepted, UTC. late_before: events before it
-    are late; None where the source has no event yet.
+    are late; None where the source has no event yet. statistics: what the batch is judged by, as `measure` returns it;
+    None measures these rows.
     Returns the canonical columns with values clipped and filled in, flags, and
     `_broken`: sorted ids of the rejecting rules that the row breaks; ["late"] where it breaks none but is late;
     `_dropped`: every rule that it breaks has policy drop;
     `_payload`: the raw row as JSON, where a rule is broken.
-    Statistics are those of the batch's rows that break no row rule.
+    One pass over the rows; the statistics of groups are joined to them.
     """
-    rules = built_in_rules(accepted_at) + row_rules(source)
-    judged = rows.withColumns(
-        {
-            BROKEN: ids_of_broken(rules, _REJECTING),
-            DROPPED: _all_dropped(rules),
-            EVENTS.flags: ids_of_broken(rules, (Policy.flag, Policy.clip)),
-        }
-    )
+    judged = _judge_by_row(rows, source, accepted_at)
+    wanted = wanted_statistics(source)
+    known = None
+    if wanted:
+        found = statistics if statistics is not None else measure(rows, source, accepted_at, wanted)
+        known = _Statistics(found)
     for rule in source.rules:
-        judged = _clip_range(judged, rule) if is_row_rule(rule) else _judge_by_statistics(judged, rule)
+        if known is not None and not is_row_rule(rule):
+            judged = _judge_by_statistics(judged, rule, known)
     for column, strategy in source.missing.items():
-        judged = _fill(judged, column, strategy, source.name)
+        judged = _fill(judged, column, strategy, known)
     if late_before is not None:
         is_late = (F.size(BROKEN) == 0) & (F.col(EVENTS.event_time) < F.lit(late_before))
         judged = judged.withColumn(BROKEN, F.when(is_late, F.array(F.lit(LATE))).otherwise(F.col(BROKEN)))
-    payload = F.when(F.size(BROKEN) > 0, F.coalesce(F.col(UNREADABLE), F.to_json(RAW)))
-    return judged.withColumn(PAYLOAD, payload).drop(UNREADABLE, RAW)
+    return judged.withColumn(PAYLOAD, F.when(F.size(BROKEN) > 0, _payload())).drop(UNREADABLE, RAW)
+
+
+def conflicting(rows: DataFrame) -> DataFrame:
+    """Canonical rows that are in conflict with another row, as judged ones, ready for `rejected`."""
+    return rows.withColumns({BROKEN: F.array(F.lit(CONFLICT)), DROPPED: F.lit(False), PAYLOAD: _payload()})
 
 
 def accepted(judged: DataFrame) -> DataFrame:
@@ -84,25 +114,41 @@ def rejected(judged: DataFrame, source: str, batch_id: str, accepted_at: datetim
     )
 
 
+def _payload() -> Column:
+    """The raw row as JSON, or the raw line where it could not be read."""
+    return F.coalesce(F.col(UNREADABLE), F.to_json(RAW))
+
+
+def _judge_by_row(rows: DataFrame, source: SourceConfig, accepted_at: datetime) -> DataFrame:
+    """Add `_broken`, `_dropped` and flags and clip to ranges, as far as one row alone decides."""
+    rules = built_in_rules(accepted_at) + row_rules(source)
+    judged = rows.withColumns(
+        {
+            BROKEN: ids_of_broken(rules, _REJECTING),
+            DROPPED: _all_dropped(rules),
+            EVENTS.flags: ids_of_broken(rules, (Policy.flag, Policy.clip)),
+        }
+    )
+    for rule in source.rules:
+        if rule.policy is Policy.clip and rule.range is not None:
+            low, high = (F.lit(float(bound)) for bound in rule.range)
+            judged = judged.withColumn(str(rule.column), clipped(rule, F.col(str(rule.column)), low, high))
+    return judged
+
+
 def _all_dropped(rules: list[Rule]) -> Column:
     dropping = F.size(ids_of_broken(rules, (Policy.drop,)))
     return (dropping > 0) & (F.size(ids_of_broken(rules, (Policy.quarantine,))) == 0)
 
 
-def _clip_range(judged: DataFrame, rule: RuleConfig) -> DataFrame:
-    if rule.policy is not Policy.clip or rule.range is None:
-        return judged
-    low, high = (F.lit(float(bound)) for bound in rule.range)
-    return judged.withColumn(str(rule.column), clipped(rule, F.col(str(rule.column)), low, high))
-
-
-def _judge_by_statistics(judged: DataFrame, rule: RuleConfig) -> DataFrame:
+def _judge_by_statistics(judged: DataFrame, rule: RuleConfig, statistics: _Statistics) -> DataFrame:
+    name, low, high = str(rule.column), f"_{STATISTICS.low}", f"_{STATISTICS.high}"
+    found = statistics.join(judged, rule.id, group_of(rule), is_grouped=rule.by is not None or rule.robot is not None)
     if rule.robot is not None:
-        return _mark(_with_daily_count(judged), rule, F.col("_daily") > rule.robot).drop("_daily")
-    value = F.col(str(rule.column))
-    fenced = _with_fences(judged, rule)
-    broken = ~value.between(F.col("_low"), F.col("_high"))
-    return _mark(fenced, rule, broken, clipped(rule, value, F.col("_low"), F.col("_high"))).drop("_low", "_high")
+        return _mark(found, rule, F.col(_IS_FOUND)).select(*judged.columns)
+    value = F.col(name)
+    broken = ~value.between(F.col(low), F.col(high))
+    return _mark(found, rule, broken, clipped(rule, value, F.col(low), F.col(high))).select(*judged.columns)
 
 
 def _mark(judged: DataFrame, rule: RuleConfig, broken: Column, value: Column | None = None) -> DataFrame:
@@ -120,51 +166,36 @@ def _mark(judged: DataFrame, rule: RuleConfig, broken: Column, value: Column | N
     return judged.withColumns(changes)
 
 
-def _with_daily_count(judged: DataFrame) -> DataFrame:
-    day = F.to_date(EVENTS.event_time)
-    counts = _sound(judged).groupBy(EVENTS.user_id, day.alias("_day")).agg(F.count("*").alias("_daily"))
-    keyed = judged.withColumn("_day", day)
-    return keyed.join(counts, [EVENTS.user_id, "_day"], "left").drop("_day")
-
-
-def _with_fences(judged: DataFrame, rule: RuleConfig) -> DataFrame:
-    """Add `_low` and `_high`: quartiles ∓ threshold·IQR (Tukey), or mean ∓ threshold·standard deviation."""
-    outlier = OutlierTest(rule.outlier)
-    reach = rule.threshold if rule.threshold is not None else _THRESHOLDS[outlier]
-    name = str(rule.column)
-    if outlier is OutlierTest.iqr:
-        first, third = F.percentile(name, F.lit(0.25)), F.percentile(name, F.lit(0.75))
-        low, high = first - reach * (third - first), third + reach * (third - first)
-    else:
-        mean, deviation = F.avg(name), F.stddev_pop(name)
-        low, high = mean - reach * deviation, mean + reach * deviation
-    fences = _sound(judged).groupBy(*([rule.by] if rule.by else [])).agg(low.alias("_low"), high.alias("_high"))
-    return judged.join(fences, rule.by, "left") if rule.by else judged.crossJoin(F.broadcast(fences))
-
-
-def _fill(judged: DataFrame, column: str, strategy: Any, source: str) -> DataFrame:
+def _fill(judged: DataFrame, column: str, strategy: Any, statistics: _Statistics | None) -> DataFrame:
     """Nulls of a column become its mean, median or mode in the batch, or a constant."""
     wanted = EVENTS.column(column).type.ddl
-    if strategy not in _IMPUTATIONS:
-        constant = F.lit(strategy).cast(wanted)
-        return judged.withColumn(column, F.coalesce(F.col(column), constant))
-    if strategy != "mode" and wanted != "double":
-        where = f"missing.{column} of source {source}"
-        raise ConfigError(f"{strategy} needs a number", where=where, value=wanted, mend="use mode or a constant")
-    if strategy == "mode":
-        found = _mode(_sound(judged), column)
-    else:
-        found = _sound(judged).agg((F.avg if strategy == "mean" else F.median)(column).alias("_fill"))
-    return judged.crossJoin(F.broadcast(found)).withColumn(column, F.coalesce(column, "_fill")).drop("_fill")
+    if strategy not in IMPUTATIONS or statistics is None:
+        return judged.withColumn(column, F.coalesce(F.col(column), F.lit(strategy).cast(wanted)))
+    found = statistics.join(judged, f"missing.{column}", F.lit(WHOLE_BATCH), is_grouped=False)
+    filled = F.coalesce(F.col(column), F.col(f"_{STATISTICS.fill}").cast(wanted))
+    return found.withColumn(column, filled).select(*judged.columns)
 
 
-def _mode(rows: DataFrame, column: str) -> DataFrame:
-    """The most frequent value, the smallest of several: without the second rule it would depend on row order."""
-    counts = rows.where(F.col(column).isNotNull()).groupBy(column).agg(F.count("*").alias("_count"))
-    most = F.min(F.struct((-F.col("_count")).alias("_rank"), F.col(column).alias("_value")))
-    return counts.agg(most["_value"].alias("_fill"))
+class _Statistics:
+    """The statistics of one batch, ready to stand beside its rows."""
 
+    def __init__(self, rows: DataFrame) -> None:
+        self._rows = rows
+        whole = rows.where(F.col(STATISTICS.group_value) == WHOLE_BATCH).collect()
+        self._whole = {row[STATISTICS.rule_id]: row for row in whole}
 
-def _sound(judged: DataFrame) -> DataFrame:
-    """The rows that statistics are made of."""
-    return judged.where(F.size(BROKEN) == 0)
+    def join(self, judged: DataFrame, rule_id: str, group: Column, *, is_grouped: bool) -> DataFrame:
+        """Add `_low`, `_high`, `_fill`, and `_is_found`: whether the row's group has the statistic."""
+        names = (STATISTICS.low, STATISTICS.high, STATISTICS.fill)
+        if not is_grouped:
+            # One row of numbers: as literals they cost no join.
+            row = self._whole.get(rule_id)
+            values = {f"_{name}": F.lit(row and row[name]).cast(STATISTICS.column(name).type.ddl) for name in names}
+            return judged.withColumns({**values, _IS_FOUND: F.lit(row is not None)})
+        own = self._rows.where(F.col(STATISTICS.rule_id) == rule_id).select(
+            F.col(STATISTICS.group_value).alias("_group"),
+            *(F.col(name).alias(f"_{name}") for name in names),
+            F.lit(True).alias("_has"),
+        )
+        joined = judged.withColumn("_own_group", group).join(own, F.col("_own_group") == F.col("_group"), "left")
+        return joined.withColumn(_IS_FOUND, F.coalesce("_has", F.lit(False)))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from urllib.parse import unquote
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from behavior_lib.errors import BehaviorError, ConfigError, DataRefused, EnvironmentProblem
+from behavior_lib.errors import BehaviorError, ConfigError, DataRefused, EnvironmentProblem, Occupied, TornFiles
+from behavior_lib.spark.raw import RawFile
 
 _FILE = re.compile(
     r"(?:FAILED_READ_FILE[^\n]*?(?:reading|process)[^\n]*? file:? |path:? ?)([a-z0-9]+:/[^\s,'\"]+?)\.?(?=[\s,'\"]|$)"
@@ -19,15 +22,27 @@ _WORTH_SHOWING = 160
 _KNOWN: tuple[tuple[str, type[BehaviorError], str, str], ...] = (
     (
         r"Unexpected end of input stream|EOFException",
-        DataRefused,
+        TornFiles,
         "a compressed file ends too early",
         "write the file again whole and rerun; nothing of the batch was taken",
     ),
     (
         r"not in gzip format|incorrect header check|ZipException",
-        DataRefused,
+        TornFiles,
         "a file is not the compressed file that its name says",
         "write it again",
+    ),
+    (
+        r"is not a Parquet file|CANNOT_READ_FILE_FOOTER|Could not read footer",
+        TornFiles,
+        "a Parquet file is not whole",
+        "write the file again whole and rerun; nothing of the batch was taken",
+    ),
+    (
+        r"DELTA_CONCURRENT|DELTA_METADATA_CHANGED|ConcurrentTransactionException",
+        Occupied,
+        "another run wrote the same table at the same time",
+        "run again when it is done",
     ),
     (
         r"(?m)^.*?((?:\[?CAST_INVALID_INPUT|\[?CANNOT_PARSE_TIMESTAMP).*)$",
@@ -81,6 +96,21 @@ def explain(error: BaseException) -> BehaviorError:
         return BehaviorError("interrupted", mend="run the same command again to go on")
     first = str(error).splitlines()[0] if str(error) else "no message"
     return BehaviorError(f"{type(error).__name__}: {first}")
+
+
+def torn_file(error: Exception, files: Sequence[RawFile]) -> tuple[TornFiles, RawFile] | tuple[None, None]:
+    """Which of the files the error calls torn, and the error that a user is told; None and None for any other."""
+    problem = explain(error)
+    if not isinstance(problem, TornFiles):
+        return None, None
+    names = {_plain(file.path): file for file in files}
+    file = names.get(_plain(problem.where))
+    return (problem, file) if file is not None else (None, None)
+
+
+def _plain(uri: str) -> str:
+    """Spark writes one file as file:/a b, file:///a b or file:///a%20b."""
+    return re.sub(r"^([a-z0-9]+):/+", r"\1:/", unquote(uri))
 
 
 def _explain_spark(text: str) -> BehaviorError:

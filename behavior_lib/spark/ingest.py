@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+import math
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta, timezone
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, Observation, SparkSession
@@ -14,64 +15,119 @@ from behavior_lib.errors import ConfigError, LawBroken
 from behavior_lib.progress import Progress
 from behavior_lib.spark.batches import Batch, BatchRegistry
 from behavior_lib.spark.canonical import canonical, key_carries_time, named_columns
-from behavior_lib.spark.clean import BROKEN, accepted, is_late, judge, rejected
-from behavior_lib.spark.dedupe import IS_DUPLICATE, mark_duplicates
+from behavior_lib.spark.clean import BROKEN, accepted, conflicting, is_late, judge, rejected
+from behavior_lib.spark.dedupe import IS_CONFLICT, IS_DUPLICATE, mark_duplicates
 from behavior_lib.spark.ledger import RowCounts
+from behavior_lib.spark.memory import StatisticsMemory
 from behavior_lib.spark.raw import UNREADABLE, absent_columns, read_raw
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE
 
+_REJECTED, _CONFLICTS = 1, 2
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
 
 @dataclass(frozen=True)
 class _Judged:
-    """Counts of the judged rows of a batch, and the UTC days that the accepted ones span."""
+    """Counts of the judged rows of a batch; the UTC days that the accepted ones span, and the newest time of them."""
 
     read: int
     quarantined: int
     late: int
-    first_day: date
-    last_day: date
+    first_day: date | None
+    last_day: date | None
+    newest: datetime | None
+
+    @property
+    def accepted(self) -> int:
+        """Rows that may become events."""
+        return self.read - self.quarantined - self.late
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Where the accepted rows of a batch went."""
+
+    fresh: int
+    duplicate: int
+    conflict: int
+
+
+def as_events(rows: DataFrame, source: str, batch_id: str) -> DataFrame:
+    """EVENTS rows of canonical rows that a batch has brought, laid out as the table wants them."""
+    origin = {EVENTS.source: F.lit(source), EVENTS.batch_id: F.lit(batch_id)}
+    dated = rows.withColumns({**origin, EVENTS.event_date: F.to_date(EVENTS.event_time)})
+    return lay_out(dated.select(*EVENTS.column_names))
+
+
+def lay_out(events: DataFrame) -> DataFrame:
+    """EVENTS rows with the days together, sorted inside a file.
+
+    A day too large for one task is split and small ones share a task: `rebalance` does it once the sizes are known.
+    """
+    return events.hint("rebalance", EVENTS.event_date).sortWithinPartitions(EVENTS.event_date, *EVENTS.sort_by)
 
 
 class BatchIngest:
     """Takes batches of one source. Killed anywhere and run again, a batch ends in the same tables.
 
-    The order makes it so: judge (nothing written), register the files, append the quarantine, append the events.
-    Each append is done once for a batch, whatever is repeated.
+    The order makes it so: judge (nothing written), register the files, keep what the batch was judged by, append the
+    quarantine, append the events, append the conflicts. Each append is done once for a batch, whatever is repeated.
     """
 
-    def __init__(self, spark: SparkSession, tables: Tables, source: SourceConfig, late_days: int, progress: Progress):
-        self._spark, self._tables, self._source = spark, tables, source
-        self._late_days, self._progress = late_days, progress
+    def __init__(
+        self,
+        spark: SparkSession,
+        tables: Tables,
+        source: SourceConfig,
+        progress: Progress,
+        memory: StatisticsMemory | None = None,
+        elsewhere: DataFrame | None = None,
+    ) -> None:
+        """memory: where statistics of earlier tries of a batch are looked up; by default the same tables.
+
+        elsewhere: EVENTS rows that are not in `tables` and whose ids are taken all the same.
+        """
+        self._elsewhere = elsewhere
+        self._spark, self._tables, self._source, self._progress = spark, tables, source, progress
+        self._memory = memory or StatisticsMemory(tables, source)
         self.registry = BatchRegistry(spark, tables, source.name)
 
     def take(self, batch: Batch) -> RowCounts:
         """Take one batch. Returns where its rows went. Raises LawBroken where a row is unaccounted for."""
         raw = read_raw(self._spark, self._source, batch.files)
         rows = canonical(raw, self._source)
-        earlier = self._tables.read(EVENTS).where(F.col(EVENTS.batch_id) != batch.batch_id)
-        judged = judge(rows, self._source, batch.accepted_at, self._late_before(earlier))
-        judged = judged.persist(StorageLevel.MEMORY_AND_DISK)
+        with self._progress.step(f"reading and judging {len(batch.files)} files of batch {batch.batch_id}"):
+            statistics = self._memory.of_batch(rows, batch)
+            judged = judge(rows, self._source, batch.accepted_at, batch.late_before, statistics)
+            judged = judged.persist(StorageLevel.MEMORY_AND_DISK)
+            counts = self._count(judged)
+            self._refuse_absent_columns(raw, batch, counts)
         try:
-            with self._progress.step(f"reading and judging {len(batch.files)} files of batch {batch.batch_id}"):
-                counts = self._count(judged)
-                self._refuse_absent_columns(raw, batch, counts)
-            self.registry.register(batch)
+            self.registry.register(replace(batch, newest_event_time=counts.newest))
+            self._memory.keep(self._tables, statistics, batch)
             self._write_quarantine(judged, batch, counts)
-            return self._write_events(judged, raw, earlier, batch, counts)
+            marked = mark_duplicates(accepted(judged), self._searched(raw, batch, counts))
+            written = self._write_events(marked, batch, counts)
+            self._write_conflicts(marked, rows, batch, written)
         finally:
             judged.unpersist()
-
-    def _late_before(self, earlier: DataFrame) -> datetime | None:
-        own = earlier.where(F.col(EVENTS.source) == self._source.name)
-        newest = own.agg(F.max(EVENTS.event_time)).first()[0]  # type: ignore[index]
-        return None if newest is None else newest - timedelta(days=self._late_days)
+            if statistics is not None:
+                statistics.unpersist()
+        quarantined = counts.quarantined + written.conflict
+        told = RowCounts(counts.read, written.fresh, written.duplicate, quarantined, counts.late, written.conflict)
+        told.check(batch.batch_id)
+        return told
 
     def _count(self, judged: DataFrame) -> _Judged:
         is_broken, late = F.size(BROKEN) > 0, is_late()
-        day = F.when(~is_broken, F.to_date(EVENTS.event_time))
-        row = judged.agg(F.count("*"), F.count_if(is_broken & ~late), F.count_if(late), F.min(day), F.max(day)).first()
-        return _Judged(*row)  # type: ignore[misc]
+        time = F.when(~is_broken, F.col(EVENTS.event_time))
+        days = F.to_date(F.min(time)), F.to_date(F.max(time))
+        newest_us = F.unix_micros(F.max(time))
+        row = judged.agg(F.count("*"), F.count_if(is_broken & ~late), F.count_if(late), *days, newest_us).first()
+        read, quarantined, late_rows, first, last, microseconds = row or (0, 0, 0, None, None, None)
+        newest = None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
+        return _Judged(read, quarantined, late_rows, first, last, newest)
 
     def _refuse_absent_columns(self, raw: DataFrame, batch: Batch, counts: _Judged) -> None:
         """A JSON file may leave a column out of a row, but a column that no row has is a mistake in the source."""
@@ -89,66 +145,72 @@ class BatchIngest:
             raise ConfigError("a column that the source names is absent", where=where, value=absent[0], mend=mend)
 
     def _write_quarantine(self, judged: DataFrame, batch: Batch, counts: _Judged) -> None:
-        if counts.quarantined + counts.late == 0:
-            return
-        with self._progress.step(f"setting {counts.quarantined + counts.late:,} rows aside"):
-            rows = rejected(judged, self._source.name, batch.batch_id, batch.accepted_at)
-            self._tables.append(EVENTS_QUARANTINE, rows, writer=self._writer(batch), number=1)
-        if counts.read == counts.quarantined + counts.late:
+        if counts.accepted < counts.read:
+            with self._progress.step(f"setting {counts.quarantined + counts.late:,} rows aside"):
+                self._set_aside(judged, batch, _REJECTED)
+        if counts.read and not counts.accepted:
             self._progress.warn(f"no row of batch {batch.batch_id} was accepted; see {EVENTS_QUARANTINE.name}")
 
-    def _write_events(
-        self, judged: DataFrame, raw: DataFrame, earlier: DataFrame, batch: Batch, counts: _Judged
-    ) -> RowCounts:
-        if key_carries_time(self._source, raw.columns):
-            # Equal ids then lie on equal days, so no other day of the log is read.
-            earlier = earlier.where(F.col(EVENTS.event_date).between(counts.first_day, counts.last_day))
-        marked = mark_duplicates(accepted(judged), earlier)
-        totals = F.count_if(~F.col(IS_DUPLICATE)).alias("fresh"), F.count_if(IS_DUPLICATE).alias("duplicate")
+    def _set_aside(self, judged: DataFrame, batch: Batch, number: int) -> None:
+        rows = rejected(judged, self._source.name, batch.batch_id, batch.accepted_at)
+        self._tables.append(EVENTS_QUARANTINE, rows, writer=self._writer(batch), number=number)
+
+    def _searched(self, raw: DataFrame, batch: Batch, counts: _Judged) -> DataFrame:
+        """The part of the log in which an event of the batch may stand already."""
+        is_own = (F.col(EVENTS.source) == self._source.name) & (F.col(EVENTS.batch_id) == batch.batch_id)
+        earlier = self._tables.read(EVENTS).where(~is_own)
+        if self._elsewhere is not None:
+            earlier = earlier.unionByName(self._elsewhere)
+        # Where the key holds the time, equal ids lie on equal days.
+        reach = timedelta(0) if key_carries_time(self._source, raw.columns) else self._source.reach_of_duplicates
+        if reach is None or counts.first_day is None or counts.last_day is None:
+            return earlier
+        days = timedelta(days=math.ceil(reach / timedelta(days=1)))
+        return earlier.where(F.col(EVENTS.event_date).between(counts.first_day - days, counts.last_day + days))
+
+    def _write_events(self, marked: DataFrame, batch: Batch, counts: _Judged) -> _Written:
+        if not counts.accepted:
+            return _Written(0, 0, 0)
+        is_fresh, is_conflict = ~F.col(IS_DUPLICATE), F.col(IS_CONFLICT)
+        totals = {"fresh": is_fresh, "duplicate": ~is_fresh & ~is_conflict, "conflict": is_conflict}
+        counted = [F.count_if(test).alias(name) for name, test in totals.items()]
         with self._progress.step("dropping duplicates and writing events"):
-            if self._stored(batch) == 0:
-                counted = Observation()
-                self._append(marked.observe(counted, *totals), batch)
-                fresh, duplicate = counted.get["fresh"], counted.get["duplicate"]
-            else:
-                # Written before a crash: Delta would skip the write, and with it the counting.
-                fresh, duplicate = marked.agg(*totals).first() or (0, 0)
-        self._check_written(batch, fresh)
-        rows = RowCounts(counts.read, fresh, duplicate, counts.quarantined, counts.late)
-        rows.check(batch.batch_id)
-        return rows
+            seen = None
+            if self._stored(batch, counts) == 0:
+                observation = Observation()
+                self._append(marked.observe(observation, *counted), batch)
+                # A write that Delta skipped as a repetition has counted nothing.
+                seen = observation.get if self._stored(batch, counts) else None
+            written = _Written(*(seen[name] for name in totals)) if seen else _Written(*marked.agg(*counted).first())  # type: ignore[misc]
+        self._check_written(batch, counts, written.fresh)
+        return written
 
     def _append(self, marked: DataFrame, batch: Batch) -> None:
-        events = self._complete(marked.where(~F.col(IS_DUPLICATE)), batch)
+        events = as_events(marked.where(~F.col(IS_DUPLICATE)), self._source.name, batch.batch_id)
         self._tables.append(EVENTS, events, writer=self._writer(batch), number=1)
 
-    def _complete(self, arrivals: DataFrame, batch: Batch) -> DataFrame:
-        """EVENTS rows, one file a day, sorted inside."""
-        return (
-            arrivals.withColumns(
-                {
-                    EVENTS.source: F.lit(self._source.name),
-                    EVENTS.batch_id: F.lit(batch.batch_id),
-                    EVENTS.event_date: F.to_date(EVENTS.event_time),
-                }
-            )
-            .select(*EVENTS.column_names)
-            .repartition(EVENTS.event_date)
-            .sortWithinPartitions(EVENTS.event_date, *EVENTS.sort_by)
-        )
+    def _write_conflicts(self, marked: DataFrame, rows: DataFrame, batch: Batch, written: _Written) -> None:
+        """Rows whose id another row has with other content. They are few: the raw rows are read again to find them."""
+        if not written.conflict:
+            return
+        with self._progress.step(f"setting {written.conflict:,} rows in conflict aside"):
+            identity = [EVENTS.event_id, EVENTS.content_hash]
+            found = marked.where(F.col(IS_CONFLICT)).select(*identity).distinct()
+            self._set_aside(conflicting(rows.join(found, identity, "left_semi")), batch, _CONFLICTS)
 
-    def _check_written(self, batch: Batch, expected: int) -> None:
+    def _check_written(self, batch: Batch, counts: _Judged, expected: int) -> None:
         """A write that Delta skipped as a repetition must have left exactly the rows of this batch."""
-        stored = self._stored(batch)
+        stored = self._stored(batch, counts)
         if stored != expected:
             mend = "the table and the batch's files do not belong together; run a rebuild"
             raise LawBroken(
                 f"{expected} events were to be stored", where=f"batch {batch.batch_id}", value=stored, mend=mend
             )
 
-    def _stored(self, batch: Batch) -> int:
+    def _stored(self, batch: Batch, counts: _Judged) -> int:
         own = (F.col(EVENTS.batch_id) == batch.batch_id) & (F.col(EVENTS.source) == self._source.name)
-        return self._tables.read(EVENTS).where(own).count()
+        days = F.col(EVENTS.event_date).between(F.lit(counts.first_day), F.lit(counts.last_day))
+        return self._tables.read(EVENTS).where(days & own).count()
 
     def _writer(self, batch: Batch) -> str:
         return f"ingest/{self._source.name}/{batch.batch_id}"

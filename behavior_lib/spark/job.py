@@ -6,11 +6,13 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +22,8 @@ from pyspark.sql import SparkSession
 
 from behavior_lib.arguments import Parser, add_configuration
 from behavior_lib.config import Config, Loaded, SourceConfig, load, load_source
-from behavior_lib.errors import BehaviorError, EnvironmentProblem
+from behavior_lib.errors import BehaviorError, EnvironmentProblem, Occupied
+from behavior_lib.locks import hold, lock_path
 from behavior_lib.progress import Progress
 from behavior_lib.spark.failures import explain
 from behavior_lib.spark.ledger import FAILED, Ledger, RunRecord, Summary
@@ -75,10 +78,30 @@ class Job:
         text = f"{self.loaded.digest(*sections)} {self.source!r}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @contextmanager
+    def alone(self, work: str) -> Iterator[None]:
+        """Inside, no other process does the same work on this source. Only local warehouses need and have locks:
+        elsewhere the second writer's commit is refused.
+
+        Raises Occupied where another run goes on for longer than run.wait_minutes.
+        """
+        warehouse = self.config.paths.warehouse
+        if self.config.tables.catalog is not None or "://" in warehouse:
+            yield
+            return
+        name = re.sub(r"[^\w.-]", "_", f"{work}-{self.source.name}")
+        holder = f"{self.name} of source {self.source.name}"
+        with hold(lock_path(warehouse, name), holder, 60 * self.config.run.wait_minutes):
+            yield
+
     def record_also(self, summary: Summary) -> None:
         """Write a line of its own for work that an earlier run had left, beside the line that this run ends with."""
-        left = RunRecord(uuid.uuid4().hex, self.name, self.source.name, self.started_at)
-        self.ledger.write(left, summary, self.config_hash())
+        self.record_as(self.name, summary)
+
+    def record_as(self, name: str, summary: Summary) -> None:
+        """Write a line for another job, whose work this run has done."""
+        line = RunRecord(uuid.uuid4().hex, name, self.source.name, self.started_at)
+        self.ledger.write(line, summary, self.config_hash())
 
     @property
     def record(self) -> RunRecord:
@@ -120,7 +143,11 @@ def execute(job: Job, run: Run) -> dict[str, Any]:
     """Run one job and write its line into the ledger, also where it fails. Returns the JSON object's content."""
     started = time.monotonic()
     try:
-        summary = run(job)
+        with job.alone(getattr(sys.modules.get(run.__module__), "WORK", job.name)):
+            summary = run(job)
+    except Occupied:
+        # The run at work has the tables: this one has nothing to tell them.
+        raise
     except BaseException as error:
         _record_failure(job, explain(error))
         raise
@@ -139,10 +166,12 @@ def execute(job: Job, run: Run) -> dict[str, Any]:
 
 
 def parse_arguments(job: str, module: str, argv: Sequence[str] | None) -> argparse.Namespace:
-    """--env NAME and --set KEY=VALUE, the same for every job."""
+    """--env NAME and --set KEY=VALUE, the same for every job, and the FLAGS of the job's module: short for settings."""
     document = sys.modules[module].__doc__ if module in sys.modules else None
     parser = Parser(prog=f"behavior {job}", description=document)
     add_configuration(parser)
+    for flag, setting in getattr(sys.modules.get(module), "FLAGS", {}).items():
+        parser.add_argument(flag, dest="set", action="append_const", const=setting, help=f"short for --set {setting}")
     return parser.parse_args(argv)
 
 

@@ -20,13 +20,17 @@ SUCCEEDED, UNCHANGED, FAILED = "succeeded", "unchanged", "failed"
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Where the rows of a batch went. The law of conservation: read = accepted + duplicate + quarantined + late."""
+    """Where the rows of a batch went. The law of conservation: read = accepted + duplicate + quarantined + late.
+
+    conflict: those of quarantined whose event_id another row has with other content.
+    """
 
     read: int
     accepted: int
     duplicate: int
     quarantined: int
     late: int
+    conflict: int = 0
 
     def check(self, batch_id: str) -> None:
         """Raises LawBroken where the sum is off."""
@@ -85,6 +89,7 @@ class Ledger:
             RUNS.rows_duplicate: rows.duplicate if rows else None,
             RUNS.rows_quarantined: rows.quarantined if rows else None,
             RUNS.rows_late: rows.late if rows else None,
+            RUNS.rows_conflict: rows.conflict if rows else None,
             RUNS.input_versions: dict(summary.inputs),
             RUNS.output_versions: dict(summary.tables),
             RUNS.config_hash: config_hash,

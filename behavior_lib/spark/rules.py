@@ -13,7 +13,7 @@ from behavior_lib.config.source import Policy, RuleConfig, SourceConfig
 from behavior_lib.spark.raw import UNREADABLE
 from behavior_lib.tables import EVENTS
 
-LATE = "late"
+LATE, CONFLICT = "late", "conflict"
 MAX_ID_LENGTH = 1024
 OLDEST = "1970-01-01"
 FUTURE_TOLERANCE = timedelta(days=1)

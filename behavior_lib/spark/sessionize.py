@@ -36,9 +36,7 @@ def sessionize(events: DataFrame, gap: timedelta, newest_us: int) -> DataFrame:
     is at most one row a bucket and event type.
     Raises ConfigError where gap is not positive.
     """
-    gap_us = gap // timedelta(microseconds=1)
-    if gap_us <= 0:
-        raise ConfigError("session_gap is not positive", value=str(gap), mend="write 30m, 1h or the like")
+    gap_us = _microseconds_of(gap)
     earlier = Window.partitionBy(*_USER).orderBy(_START, EVENTS.event_type)
     silence = F.col(_START) - F.max(_END).over(earlier.rowsBetween(Window.unboundedPreceding, -1))
     is_first = F.col(EVENTS.session_key).isNull() & F.coalesce(silence > gap_us, F.lit(False))
@@ -46,18 +44,35 @@ def sessionize(events: DataFrame, gap: timedelta, newest_us: int) -> DataFrame:
     return _join_parts(parts.withColumn(_SESSION, F.sum("_is_first").over(earlier)), gap_us, newest_us)
 
 
+def events_with_sessions(events: DataFrame, gap: timedelta) -> DataFrame:
+    """EVENTS rows with the session_id that `sessionize` gives the session they lie in; the view for whoever needs both.
+
+    events: EVENTS rows in any order; all of a user's, for a session begins with its first event.
+    One shuffle and one sort, by user: what follows looks at the event before.
+    Raises ConfigError where gap is not positive.
+    """
+    in_order = Window.partitionBy(*_USER).orderBy(EVENTS.event_time, EVENTS.event_id)
+    time = F.unix_micros(EVENTS.event_time)
+    silence = time - F.lag(time).over(in_order)
+    is_first = silence.isNull() | (F.col(EVENTS.session_key).isNull() & (silence > _microseconds_of(gap)))
+    started = events.withColumn(_START, F.when(is_first, time))
+    start = F.last(_START, ignorenulls=True).over(in_order.rowsBetween(Window.unboundedPreceding, 0))
+    return started.withColumn(_START, start).withColumn(SESSIONS.session_id, _session_id()).drop(_START)
+
+
 def update_sessions(
-    stored: DataFrame, events: DataFrame, new: DataFrame, gap: timedelta, newest_us: int
+    stored: DataFrame, events: DataFrame, new: DataFrame, gap: timedelta, newest_us: int, oldest_new_us: int
 ) -> SessionChanges:
     """Sessions after new events arrived, made again only where an event touched one, or where an open one has closed.
 
     stored: SESSIONS rows of the source. events: its EVENTS rows, the new ones among them; only the days and users of
-    the touched sessions are needed. new: the EVENTS rows that arrived, with `_commit_version`.
+    the touched sessions are needed. new: the EVENTS rows that arrived, with `_commit_version`. oldest_new_us: the
+    smallest event time of `new`, µs since 1970: what ended long before it is left unread.
     The touched sessions are made from their events, not added up, so that repeating an update changes nothing.
     """
-    gap_us = gap // timedelta(microseconds=1)
+    gap_us = _microseconds_of(gap)
     arrived = _sum_by_bucket(new, gap_us).select(*_USER, _START, _END)
-    touched = _touched(stored, arrived, gap_us, newest_us)
+    touched = _touched(stored, arrived, gap_us, newest_us, oldest_new_us)
     spans = touched.select(*_USER, *_microseconds()).unionByName(arrived)
     changed = sessionize(_inside(events, spans), gap, newest_us)
     stale = touched.join(changed, SESSIONS.session_id, "left_anti")
@@ -72,6 +87,13 @@ def session_events(sessions: DataFrame, events: DataFrame) -> DataFrame:
         .select(*events.columns, f"_{SESSIONS.session_id}")
         .withColumnRenamed(f"_{SESSIONS.session_id}", SESSIONS.session_id)
     )
+
+
+def _microseconds_of(gap: timedelta) -> int:
+    microseconds = gap // timedelta(microseconds=1)
+    if microseconds <= 0:
+        raise ConfigError("session_gap is not positive", value=str(gap), mend="write 30m, 1h or the like")
+    return microseconds
 
 
 def _sum_by_bucket(events: DataFrame, gap_us: int) -> DataFrame:
@@ -126,12 +148,16 @@ def _session_id() -> Column:
     return F.substring(F.sha2(F.concat_ws("\x1f", SESSIONS.source, SESSIONS.user_id, identity), 256), 1, 32)
 
 
-def _touched(stored: DataFrame, arrived: DataFrame, gap_us: int, newest_us: int) -> DataFrame:
+def _touched(stored: DataFrame, arrived: DataFrame, gap_us: int, newest_us: int, oldest_new_us: int) -> DataFrame:
     """Stored sessions that a new event joins, and open ones that have closed."""
+    # A literal: Delta then skips the files whose newest session ended before it. Keys know no distance in time.
+    is_in_reach = F.col(SESSIONS.session_end) >= F.timestamp_micros(F.lit(oldest_new_us - gap_us))
     start, end = F.unix_micros(SESSIONS.session_start), F.unix_micros(SESSIONS.session_end)
     is_near = (F.col(f"_{_START}") <= end + gap_us) & (F.col(f"_{_END}") >= start - gap_us)
     joins = _same_user() & (F.col(SESSIONS.session_key).isNotNull() | is_near)
-    near = stored.join(_prefixed(arrived), joins, "left_semi")
+    near = stored.where(F.col(SESSIONS.session_key).isNotNull() | is_in_reach).join(
+        _prefixed(arrived), joins, "left_semi"
+    )
     closed = stored.where(F.col(SESSIONS.is_open) & (end + gap_us < newest_us))
     return near.unionByName(closed).dropDuplicates([SESSIONS.session_id])
 

@@ -13,9 +13,10 @@ from pyspark.sql import Column, DataFrame, DataFrameReader, DataFrameWriter, Spa
 from pyspark.sql import functions as F
 
 from behavior_lib.errors import ContractBroken
+from behavior_lib.locks import hold, lock_path
 from behavior_lib.spark.schema import struct_type
 from behavior_lib.tables import TableSpec
-from behavior_lib.tables.ddl import create_table
+from behavior_lib.tables.ddl import CHECK_PREFIX, add_check, add_column, create_table
 
 
 class Tables:
@@ -40,6 +41,12 @@ class Tables:
         if version is not None:
             reader = reader.option("versionAsOf", version)
         return self._open(reader, spec)
+
+    def pinned(self, spec: TableSpec) -> DataFrame:
+        """The table as it is now, for frames that are persisted: Spark makes a persisted frame anew when a table that
+        it reads without a version is written.
+        """
+        return self.read(spec, self.version(spec))
 
     def inserted_since(self, spec: TableSpec, after: int, until: int) -> DataFrame:
         """Rows that the versions in (after, until] appended, with the `_commit_version` that brought each."""
@@ -68,21 +75,30 @@ class Tables:
         Returns the table's version after it.
         """
         self._check(spec, frame)
-        with self._once(writer, number):
+        with self._alone(spec), self._once(writer, number):
             self._save(spec, frame.write.format("delta").mode("append"))
         return self.version(spec)
 
     def insert(self, spec: TableSpec, frame: DataFrame) -> int:
         """Append rows as they are: for rows whose key is new by construction. Returns the version after it."""
         self._check(spec, frame)
-        self._save(spec, frame.write.format("delta").mode("append"))
+        with self._alone(spec):
+            self._save(spec, frame.write.format("delta").mode("append"))
         return self.version(spec)
 
     def replace(self, spec: TableSpec, frame: DataFrame, where: str | None = None) -> int:
         """Replace the rows that meet `where` (all rows without it) in one commit. Returns the version after it."""
         self._check(spec, frame)
         writer = frame.write.format("delta").mode("overwrite")
-        self._save(spec, writer.option("replaceWhere", where) if where is not None else writer)
+        with self._alone(spec):
+            self._save(spec, writer.option("replaceWhere", where) if where is not None else writer)
+        return self.version(spec)
+
+    def delete(self, spec: TableSpec, rows: DataFrame) -> int:
+        """Remove the rows whose key `rows` has, in one commit. Returns the version after it."""
+        gone = self._delta(spec).alias("old").merge(rows.select(*spec.key).distinct().alias("new"), _same_key(spec))
+        with self._alone(spec):
+            gone.whenMatchedDelete().execute()
         return self.version(spec)
 
     def merge(self, spec: TableSpec, frame: DataFrame, stale: DataFrame | None = None, *, update: bool = True) -> int:
@@ -97,14 +113,14 @@ class Tables:
         if stale is not None:
             gone = stale.select(*spec.key, F.lit(True).alias(flag))
             source = source.unionByName(gone, allowMissingColumns=True)
-        condition = reduce(lambda a, b: a & b, (F.col(f"old.{key}") == F.col(f"new.{key}") for key in spec.key))
         values: dict[str, str | Column] = {name: F.col(f"new.{name}") for name in spec.column_names}
-        merge = self._delta(spec).alias("old").merge(source.alias("new"), condition)
+        merge = self._delta(spec).alias("old").merge(source.alias("new"), _same_key(spec))
         if stale is not None:
             merge = merge.whenMatchedDelete(F.col(f"new.{flag}"))
         if update:
             merge = merge.whenMatchedUpdate(set=values)
-        merge.whenNotMatchedInsert(~F.col(f"new.{flag}"), values).execute()
+        with self._alone(spec):
+            merge.whenNotMatchedInsert(~F.col(f"new.{flag}"), values).execute()
         return self.version(spec)
 
     def _check(self, spec: TableSpec, frame: DataFrame) -> None:
@@ -119,11 +135,44 @@ class Tables:
                 raise ContractBroken(f"column {name}", where=f"a frame for table {spec.name}", value=shown, mend=mend)
 
     def _ensure(self, spec: TableSpec) -> None:
+        """Make the table where it is missing, and give an older one what its spec has gained since."""
         if spec.name in self._created:
             return
         target = self._name(spec) if self._catalog is not None else f"delta.`{self._path(spec)}`"
-        self._spark.sql(create_table(spec, target))
+        with self._alone(spec):
+            self._spark.sql(create_table(spec, target))
+            for statement in self._migrations(spec, target):
+                self._spark.sql(statement)
         self._created.add(spec.name)
+
+    def _migrations(self, spec: TableSpec, target: str) -> list[str]:
+        found = self._open(self._spark.read.format("delta"), spec).schema
+        stored = {field.name: field.dataType.simpleString() for field in found}
+        for column in spec.columns:
+            type_there = stored.get(column.name)
+            is_addable = type_there is None and column.nullable
+            if not is_addable and type_there != column.type.ddl:
+                raise ContractBroken(
+                    f"column {column.name} is {type_there or 'absent'} and not {column.type.ddl}",
+                    where=f"table {spec.name}",
+                    mend="the table was made by another version; move it away and run rebuild",
+                )
+        missing = [add_column(target, column) for column in spec.columns if column.name not in stored]
+        properties = self._spark.sql(f"SHOW TBLPROPERTIES {target}").collect() if spec.checks else []
+        known = {row["key"].removeprefix(CHECK_PREFIX) for row in properties}
+        return missing + [add_check(target, name, sql) for name, sql in spec.checks if name not in known]
+
+    @contextmanager
+    def _alone(self, spec: TableSpec) -> Iterator[None]:
+        """Let one process at a time write a local table: two that commit in one instant could both take one version.
+
+        Elsewhere the store or the catalog sees to that.
+        """
+        if not self._is_local:
+            yield
+            return
+        with hold(lock_path(self._warehouse, f"table-{spec.name}"), f"a write of table {spec.name}", None):
+            yield
 
     @contextmanager
     def _once(self, writer: str, number: int) -> Iterator[None]:
@@ -157,3 +206,7 @@ class Tables:
 
     def _path(self, spec: TableSpec) -> str:
         return f"{self._warehouse}/{spec.name}"
+
+
+def _same_key(spec: TableSpec) -> Column:
+    return reduce(lambda a, b: a & b, (F.col(f"old.{key}") == F.col(f"new.{key}") for key in spec.key))

@@ -1,7 +1,7 @@
 """All tables, one TableSpec each."""
 
 from behavior_lib.tables.embeddings import EVALUATIONS, ITEM_EMBEDDINGS, USER_EMBEDDINGS
-from behavior_lib.tables.events import EVENTS, EVENTS_QUARANTINE, INGEST_FILES
+from behavior_lib.tables.events import BATCH_STATISTICS, EVENTS, EVENTS_QUARANTINE, INGEST_FILES
 from behavior_lib.tables.items import EVENT_TYPES, ITEMS
 from behavior_lib.tables.pipeline_runs import PIPELINE_RUNS
 from behavior_lib.tables.sequences import SEQUENCES
@@ -12,6 +12,7 @@ ALL_TABLES: tuple[TableSpec, ...] = (
     EVENTS,
     EVENTS_QUARANTINE,
     INGEST_FILES,
+    BATCH_STATISTICS,
     SESSIONS,
     SESSION_ALIAS,
     ITEMS,
@@ -25,6 +26,7 @@ ALL_TABLES: tuple[TableSpec, ...] = (
 
 __all__ = [
     "ALL_TABLES",
+    "BATCH_STATISTICS",
     "EVALUATIONS",
     "EVENTS",
     "EVENTS_QUARANTINE",

@@ -20,6 +20,7 @@ EVENTS = TableSpec(
     partition_by=("event_date",),
     sort_by=("user_id", "event_time", "event_id"),
     append_only=True,
+    checks=(("event_named", "event_id <> '' and user_id <> '' and event_type <> ''"),),
     columns=(
         Column("event_id", STRING, "the source's own id, or a hash of the source's key columns"),
         Column("user_id", STRING, "who did it"),
@@ -33,6 +34,13 @@ EVENTS = TableSpec(
         Column("batch_id", STRING, "the batch that brought the event first"),
         Column("flags", array_of(STRING), "ids of the rules with policy flag or clip that the row met; empty for most"),
         Column("event_date", DATE, "UTC day of event_time"),
+        Column(
+            "content_hash",
+            LONG,
+            "xxHash64 of what the source says of the event, before clipping and filling in: a row with the same id and "
+            "another hash is in conflict; null in rows written before the column was",
+            nullable=True,
+        ),
     ),
 )
 
@@ -42,6 +50,7 @@ EVENTS_QUARANTINE = TableSpec(
     key=("source", "batch_id", "row_hash"),
     partition_by=("ingest_date",),
     append_only=True,
+    checks=(("counted", "n_rows >= 1 and size(rules) >= 1"),),
     columns=(
         Column("row_hash", STRING, "SHA-256 of the raw row"),
         Column("payload", STRING, "the raw row as JSON; null where the rule's policy is drop", nullable=True),
@@ -67,5 +76,39 @@ INGEST_FILES = TableSpec(
         Column("path", STRING, "URI of the file"),
         Column("size_bytes", LONG, "size of the file when it was taken, bytes"),
         Column("accepted_at", TIMESTAMP, "when the batch was first accepted, UTC"),
+        Column(
+            "late_before",
+            TIMESTAMP,
+            "events of the batch before it were late, UTC; null for a source's first batch",
+            nullable=True,
+        ),
+        Column(
+            "newest_event_time",
+            TIMESTAMP,
+            "newest time among the batch's rows that were neither rejected nor late, UTC; null where there is none",
+            nullable=True,
+        ),
+    ),
+)
+
+BATCH_STATISTICS = TableSpec(
+    name="batch_statistics",
+    grain="one statistic that a rule judged a batch by, kept so that a replay judges alike",
+    key=("source", "batch_id", "rule_id", "group_value"),
+    append_only=True,
+    columns=(
+        Column("source", STRING, "name of the source"),
+        Column("batch_id", STRING, "the batch"),
+        Column("rule_id", STRING, "id of the rule, or missing.<column>"),
+        Column("definition", STRING, "the rule as JSON: a changed rule measures anew"),
+        Column(
+            "group_value",
+            STRING,
+            "value of the rule's `by` column; user and UTC day of a robot; empty where the whole batch is one group",
+        ),
+        Column("low", DOUBLE, "smallest value that is no outlier", nullable=True),
+        Column("high", DOUBLE, "largest value that is no outlier", nullable=True),
+        Column("fill", STRING, "what a missing value becomes", nullable=True),
+        Column("n_rows", LONG, "rows that the statistic is made of"),
     ),
 )

@@ -12,6 +12,7 @@ ITEMS = TableSpec(
     grain="one item that an event has named",
     key=("item_id",),
     sort_by=("item_index",),
+    checks=(("numbered", "item_index >= 3"),),
     columns=(
         Column("item_id", STRING, "the source's id of the item"),
         Column(
@@ -29,6 +30,7 @@ EVENT_TYPES = TableSpec(
     grain="one event type",
     key=("event_type",),
     sort_by=("type_index",),
+    checks=(("numbered", "type_index >= 3"),),
     columns=(
         Column("event_type", STRING, "the type"),
         Column(

@@ -7,6 +7,12 @@ PIPELINE_RUNS = TableSpec(
     grain="one job run",
     key=("run_id",),
     append_only=True,
+    checks=(
+        (
+            "law",
+            "rows_read is null or rows_read = rows_accepted + rows_duplicate + rows_quarantined + rows_late",
+        ),
+    ),
     columns=(
         Column("run_id", STRING, "the run"),
         Column("job", STRING, "name of the job"),
@@ -29,6 +35,12 @@ PIPELINE_RUNS = TableSpec(
         Column("output_versions", map_of(STRING, LONG), "versions of the tables written"),
         Column(
             "config_hash", STRING, "SHA-256 of the configuration and source that the job reads, first 16 hex digits"
+        ),
+        Column(
+            "rows_conflict",
+            LONG,
+            "of rows_quarantined: rows whose event_id another row has with other content",
+            nullable=True,
         ),
         Column("error", STRING, "the one sentence of a failed run", nullable=True),
     ),

@@ -18,6 +18,7 @@ SESSIONS = TableSpec(
     key=("session_id",),
     partition_by=("session_date",),
     sort_by=("user_id", "session_start"),
+    checks=(("ordered", "session_end >= session_start and n_events >= 1"),),
     columns=(
         Column(
             "session_id",

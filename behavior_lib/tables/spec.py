@@ -62,6 +62,7 @@ class TableSpec:
 
     grain: what one row is. key: columns whose values no two rows share. partition_by: folders of the table, in order.
     sort_by: order of the rows inside a file. append_only: rows are never changed or removed by a job.
+    checks: name → SQL that every row meets; Delta refuses a write with a row that does not.
     """
 
     name: str
@@ -71,6 +72,7 @@ class TableSpec:
     partition_by: tuple[str, ...] = ()
     sort_by: tuple[str, ...] = ()
     append_only: bool = False
+    checks: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def column_names(self) -> tuple[str, ...]:

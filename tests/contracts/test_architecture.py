@@ -13,6 +13,7 @@ ALLOWED = {
     "errors": set(),
     "arguments": {"errors"},
     "layout": set(),
+    "locks": {"errors"},
     "version": set(),
     "progress": set(),
     "tables": {"errors"},

@@ -11,6 +11,7 @@ import pytest
 
 from behavior_lib.cli import main
 from behavior_lib.spark.tables import Tables
+from tests.jobs.small_source import YAML
 
 
 class Shop:
@@ -32,3 +33,17 @@ class Shop:
 @pytest.fixture
 def shop(spark: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shop:
     return Shop(spark, tmp_path, capsys.readouterr)
+
+
+@pytest.fixture
+def source(shop: Shop) -> Callable[..., str]:
+    """source(text, file=bytes, …) writes the YAML and the raw files, and returns the setting that names it."""
+
+    def write(text: str = YAML, **files: bytes) -> str:
+        (shop.root / "raw").mkdir(exist_ok=True)
+        for name, content in files.items():
+            (shop.root / "raw" / name.replace("_", ".")).write_bytes(content)
+        (shop.root / "shop.yaml").write_text(text)
+        return f"source={shop.root / 'shop.yaml'}"
+
+    return write

@@ -1,55 +1,15 @@
 """What a company's files and people do wrong: each is a row in quarantine, or one sentence and the right exit code."""
 
 import gzip
-import json
 import os
 from pathlib import Path
 
 import pytest
 
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE, INGEST_FILES
+from tests.jobs.small_source import YAML, failure, line
 
 pytestmark = pytest.mark.spark
-
-YAML = """
-name: shop
-format: json
-path: ${paths.raw}/*
-schema: "user string, item string, time string, value string"
-columns:
-  user_id: user
-  item_id: item
-  event_type: "'view'"
-  event_time: try_to_timestamp(time)
-  value: try_cast(value as double)
-key: [user, item, time]
-"""
-
-
-@pytest.fixture
-def source(shop):
-    """source(text, file=bytes, …) writes the YAML and the raw files, and returns the setting that names it."""
-
-    def write(text: str = YAML, **files: bytes) -> str:
-        (shop.root / "raw").mkdir(exist_ok=True)
-        for name, content in files.items():
-            (shop.root / "raw" / name.replace("_", ".")).write_bytes(content)
-        (shop.root / "shop.yaml").write_text(text)
-        return f"source={shop.root / 'shop.yaml'}"
-
-    return write
-
-
-def line(**values: str | None) -> bytes:
-    row = {"user": "u1", "item": "i1", "time": "2017-05-01 12:00:00", "value": "1"}
-    return json.dumps({**row, **values}, ensure_ascii=False).encode() + b"\n"
-
-
-def failure(told: dict) -> tuple[int, str]:
-    assert told["status"] == "failed"
-    assert "Traceback" not in told["stderr"]
-    assert told["stderr"].strip().splitlines()[-1] == f"error: {told['error']}"
-    return told["exit_code"], told["error"]
 
 
 def test_bad_rows_are_in_quarantine_with_their_rules_and_good_ones_are_not_lost(shop, source):
@@ -67,7 +27,7 @@ def test_bad_rows_are_in_quarantine_with_their_rules_and_good_ones_are_not_lost(
     ]
     told = shop.run("ingest", source(a_json=b"".join(rows)))
     assert told["exit_code"] == 0
-    assert told["rows"] == {"read": 9, "accepted": 2, "duplicate": 0, "quarantined": 7, "late": 0}
+    assert told["rows"] == {"read": 9, "accepted": 2, "duplicate": 0, "quarantined": 7, "late": 0, "conflict": 0}
     users = {row.user_id: row.item_id for row in shop.tables.read(EVENTS).collect()}
     assert users == {"🛒": "חלב", "u1": "big"}
     aside = sorted(tuple(row.rules) for row in shop.tables.read(EVENTS_QUARANTINE).collect())

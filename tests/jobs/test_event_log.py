@@ -80,6 +80,7 @@ def test_three_days_one_at_a_time_in_any_order(shop):
         "duplicate": good - distinct,
         "quarantined": total - good,
         "late": 0,
+        "conflict": 0,
     }
     assert stored_events(shop.tables) == sorted(events_of(database))
     expected = database.execute(

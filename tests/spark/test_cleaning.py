@@ -216,17 +216,13 @@ def test_missing_values_are_filled(read, strategy, value: float):
 def test_the_first_of_equal_ids_wins_whatever_their_order(read):
     of = source(key=["user"])
     late, early = line(item="b"), line(item="c", time="2017-05-01 11:00:00")
-    lines = [late, line(item="a"), early, line(item="c", time="2017-05-01 11:00:00", shelf="0")]
+    lines = [late, line(item="a"), early, line(item="c", time="2017-05-01 11:00:00", value="0.5")]
     for order in (lines, lines[::-1]):
         rows = accepted(judge(read(of, *order), of, ACCEPTED_AT, None))
         told = mark_duplicates(rows, rows.limit(0)).collect()
         assert sorted(row[IS_DUPLICATE] for row in told) == [False, True, True, True]
         winner = next(row for row in told if not row[IS_DUPLICATE])
-        assert (winner.item_id, str(winner.event_time), winner.attributes) == (
-            "c",
-            "2017-05-01 11:00:00",
-            {"shelf": "0"},
-        )
+        assert (winner.item_id, str(winner.event_time), winner.value) == ("c", "2017-05-01 11:00:00", 0.5)
 
 
 def test_events_of_earlier_batches_are_duplicates(read):

@@ -6,7 +6,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from behavior_lib.errors import ConfigError
-from behavior_lib.spark.sessionize import session_events, sessionize, update_sessions
+from behavior_lib.spark.sessionize import events_with_sessions, session_events, sessionize, update_sessions
 from behavior_lib.tables import SESSION_ALIAS, SESSIONS
 from tests.spark.conftest import event
 
@@ -124,11 +124,11 @@ def test_increments_in_any_order_equal_a_rebuild_and_repeat_nothing(spark, event
     so_far: list[dict] = []
     for number, batch in enumerate([rows[:40], rows[40:80], rows[80:]]):
         so_far += batch
-        seen = max(row["event_time"] for row in so_far)
-        newest_us = (seen.replace(tzinfo=None) - EPOCH) // timedelta(microseconds=1)
+        newest_us = microseconds(str(max(row["event_time"] for row in so_far))[:-6])
+        oldest_us = microseconds(str(min(row["event_time"] for row in batch))[:-6])
         new = events(*batch).withColumn("_commit_version", F.lit(number).cast("bigint"))
         for _ in range(2 if number == 1 else 1):
-            changes = update_sessions(tables.read(SESSIONS), events(*so_far), new, GAP, newest_us)
+            changes = update_sessions(tables.read(SESSIONS), events(*so_far), new, GAP, newest_us, oldest_us)
             changes.changed.persist(), changes.stale.persist()
             tables.merge(SESSION_ALIAS, changes.aliases, update=False)
             tables.merge(SESSIONS, changes.changed, changes.stale)
@@ -146,7 +146,7 @@ def test_a_late_event_that_merges_two_sessions_leaves_aliases(events):
     late = event("u1", "2017-01-01 10:30:00", batch_id="b2")
     stored = sessionize(events(*first), GAP, 0)
     new = events(late).withColumn("_commit_version", F.lit(2).cast("bigint"))
-    changes = update_sessions(stored, events(*first, late), new, GAP, 0)
+    changes = update_sessions(stored, events(*first, late), new, GAP, 0, microseconds("2017-01-01 10:30:00"))
     ids = {str(r.session_start)[11:]: r.session_id for r in stored.collect()}
     merged = changes.changed.collect()
     assert [(r.session_id, r.n_events) for r in merged] == [(ids["10:00:00"], 3)]
@@ -162,6 +162,25 @@ def test_events_find_their_session(events):
     first = sessions.where((F.col(SESSIONS.user_id) == "u1") & (F.hour(SESSIONS.session_start) == 10))
     found = session_events(first, frame).collect()
     assert [(r.user_id, str(r.event_time)[11:]) for r in found] == [("u1", "10:00:00")]
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_each_event_has_the_id_of_the_session_it_lies_in(events, seed: int):
+    rows = random_events(seed, 200)
+    rows += [event("k", f"2017-01-01 1{n}:00:00", event_id=f"k{n}", session_key="ab"[n % 2]) for n in range(4)]
+    frame = events(*rows)
+    joined = session_events(sessionize(frame, GAP, 0), frame)
+    told = {row.event_id: row.session_id for row in events_with_sessions(frame, GAP).collect()}
+    assert told == {row.event_id: row.session_id for row in joined.collect()}
+    assert len(told) == len(rows)
+
+
+def test_events_find_their_sessions_with_one_exchange_and_one_sort(events):
+    frame = events(event("u1", "2017-01-01 10:00:00")).repartition(2)
+    plan = events_with_sessions(frame, GAP)._jdf.queryExecution().executedPlan().treeString()
+    assert "Python" not in plan
+    assert plan.count("Exchange hashpartitioning(source#") == 1
+    assert plan.count("Sort [") == 1
 
 
 def test_sessions_need_no_python_and_two_exchanges(events):

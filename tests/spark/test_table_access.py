@@ -1,4 +1,5 @@
-from datetime import datetime, timezone
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from pyspark.sql import functions as F
@@ -10,7 +11,9 @@ from behavior_lib.spark.raw import RawFile
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import EVENT_TYPES, INGEST_FILES, PIPELINE_RUNS
+from behavior_lib.tables.spec import LONG, STRING, Column
 
+NOT_FOUR = (("not_four", "type_index <> 4"),)
 NOW = datetime(2017, 6, 1, tzinfo=timezone.utc)
 
 
@@ -67,17 +70,20 @@ def test_a_frame_that_is_not_the_table_is_refused(spark, tables):
 def test_batches_are_numbered_as_they_come_and_keep_their_files(spark, tables):
     registry = BatchRegistry(spark, tables, "shop")
     files = [RawFile("b.json", 2), RawFile("a.json", 1)]
-    first = registry.propose(None, files, NOW)
+    first = replace(registry.propose(None, files, NOW, 30), newest_event_time=NOW)
     registry.register(first)
     registry.register(first)
     assert tables.read(INGEST_FILES).count() == 2
-    assert registry.propose(None, files[::-1], datetime(2020, 1, 1, tzinfo=timezone.utc)) == first
-    second = registry.propose("day2", [RawFile("c.json", 3)], NOW)
+    assert registry.propose(None, files[::-1], datetime(2020, 1, 1, tzinfo=timezone.utc), 30) == first
+    second = registry.propose("day2", [RawFile("c.json", 3)], NOW, 30)
+    assert (first.late_before, second.late_before) == (None, NOW - timedelta(days=30))
     registry.register(second)
+    with pytest.raises(BatchConflict, match="another run took batch number 2: 'day3'; run again"):
+        registry.register(replace(second, batch_id="day3"))
     assert [(b.batch_id, b.number) for b in registry.batches()] == [(first.batch_id, 1), ("day2", 2)]
     assert BatchRegistry(spark, tables, "other").batches() == []
     with pytest.raises(BatchConflict) as error:
-        registry.propose("day2", [RawFile("c.json", 4)], NOW)
+        registry.propose("day2", [RawFile("c.json", 4)], NOW, 30)
     assert str(error.value).startswith("batch day2 was taken with other files: 'c.json'; ")
 
 
@@ -100,3 +106,25 @@ def test_the_law_of_conservation():
     RowCounts(5, 1, 1, 2, 1).check("b1")
     with pytest.raises(LawBroken, match="^5 rows came out of 6 in batch b1"):
         RowCounts(6, 1, 1, 2, 1).check("b1")
+
+
+def test_a_row_that_breaks_a_check_is_refused_by_delta(spark, tables):
+    good = {EVENT_TYPES.event_type: "view", EVENT_TYPES.type_index: 3}
+    tables.insert(EVENT_TYPES, rows_frame(spark, EVENT_TYPES, [good]))
+    with pytest.raises(Exception, match="DELTA_VIOLATE_CONSTRAINT_WITH_VALUES.*numbered"):
+        tables.insert(EVENT_TYPES, rows_frame(spark, EVENT_TYPES, [{**good, EVENT_TYPES.type_index: 2}]))
+
+
+def test_an_older_table_gains_what_its_spec_has_gained(spark, tmp_path):
+    older = replace(EVENT_TYPES, columns=EVENT_TYPES.columns, checks=())
+    Tables(spark, str(tmp_path)).insert(older, rows_frame(spark, older, [{"event_type": "view", "type_index": 3}]))
+    newer = replace(older, columns=(*older.columns, Column("note", STRING, "why", nullable=True)), checks=NOT_FOUR)
+    assert [tuple(row) for row in Tables(spark, str(tmp_path)).read(newer).collect()] == [("view", 3, None)]
+    row = {"event_type": "four", "type_index": 4, "note": ""}
+    with pytest.raises(Exception, match="not_four"):
+        Tables(spark, str(tmp_path)).insert(newer, rows_frame(spark, newer, [row]))
+    other = replace(older, columns=(older.columns[0], replace(older.columns[1], type=LONG)))
+    with pytest.raises(
+        ContractBroken, match="column type_index is int and not bigint in table event_types; the table w"
+    ):
+        Tables(spark, str(tmp_path)).read(other)
