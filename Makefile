@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo test soak test-browser lint types docs bench ui clean clean-data
+.PHONY: help setup doctor demo test soak test-browser lint types docs bench bench-etl ui clean clean-data
 
 BIN := .venv/bin
 # Where Horovod cannot be built, HOROVOD=no goes on under torch.distributed.
@@ -45,8 +45,11 @@ types: setup ## Check types, strictly
 docs: setup ## Write docs/tables.md anew from the table definitions
 	@$(BIN)/python -m behavior_lib.tables.document
 
-bench: setup ## Measure, and write the figures as JSON
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: setup ## Measure the demo, and print the figures as JSON
+	@$(BIN)/python -m benchmarks demo $(ARGS)
+
+bench-etl: setup ## Measure ingest and sessionize on generated events (ten minutes on two cores)
+	@$(BIN)/python -m benchmarks etl $(ARGS)
 
 ui: setup ## Show the runs and the model registry at http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$$($(BIN)/python -c "$(TRACKING_URI)")" $(ARGS)

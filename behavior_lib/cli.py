@@ -15,6 +15,10 @@ from behavior_lib.errors import BehaviorError, ConfigError
 from behavior_lib.layout import jobs_root
 from behavior_lib.version import __version__
 
+# spark-submit puts the folder of the jobs first on the path: a file profile.py there would hide Python's own module of
+# that name from every job.
+_TYPED_AS = {"profile_source": "profile"}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code: 0 done, 2 usage or configuration, 3 data refused, 1 anything else."""
@@ -35,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def load_job(name: str) -> ModuleType:
     """The module of jobs/<name>.py. Raises ConfigError naming the nearest job where there is none."""
-    path = jobs_root() / f"{name}.py"
+    path = _job_file(name)
     module = sys.modules.get(f"behavior_lib.jobs.{name}")
     if module is not None:
         return module
@@ -50,7 +54,13 @@ def load_job(name: str) -> ModuleType:
 
 def job_names() -> list[str]:
     """The jobs that can be typed."""
-    return sorted(path.stem for path in jobs_root().glob("*.py") if not path.stem.startswith("_"))
+    stems = (path.stem for path in jobs_root().glob("*.py") if not path.stem.startswith("_"))
+    return sorted(_TYPED_AS.get(stem, stem) for stem in stems)
+
+
+def _job_file(name: str) -> Path:
+    stem = next((stem for stem, typed in _TYPED_AS.items() if typed == name), name)
+    return jobs_root() / f"{stem}.py"
 
 
 def _find(command: str) -> Callable[[list[str]], int]:
@@ -115,7 +125,7 @@ def _help() -> str:
 def _first_line(name: str) -> str:
     if name in _COMMANDS:
         return (_COMMANDS[name].__doc__ or "").splitlines()[0]
-    text = (jobs_root() / f"{name}.py").read_text(encoding="utf-8")
+    text = _job_file(name).read_text(encoding="utf-8")
     return text.lstrip().removeprefix('"""').splitlines()[0].removesuffix('"""')
 
 

@@ -7,7 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+_WIDTH = 140
 
 
 class Progress:
@@ -35,6 +38,12 @@ class Progress:
         """One line."""
         if self._show:
             self._console.print(f"{self._name:<15} {text}", markup=False)
+
+    def show(self, table: RenderableType) -> None:
+        """A table or a text, as wide as it needs to be where nobody's terminal says how wide that is."""
+        if self._show:
+            width = None if self._console.is_terminal else _WIDTH
+            Console(file=sys.stderr, highlight=False, width=width).print(table, soft_wrap=isinstance(table, Text))
 
     def warn(self, text: str) -> None:
         """One line that is shown even where progress is off."""

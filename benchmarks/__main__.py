@@ -1,8 +1,23 @@
-"""`make bench`: the last line printed is one JSON object."""
+"""`make bench` and `make bench-etl`: the last line printed is one JSON object."""
 
 import json
+import sys
 
-from benchmarks.demo import run
+from benchmarks import demo, etl
+
+
+def main(words: list[str]) -> int:
+    """`demo` (also without a word) or `etl`, and its arguments."""
+    name, rest = (words[0], words[1:]) if words else ("demo", [])
+    if name == "etl":
+        print(json.dumps(etl.run(rest)))
+    elif name == "demo":
+        print(json.dumps({"demo": demo.run()}))
+    else:
+        print(f"error: unknown benchmark: {name!r}; known: demo, etl", file=sys.stderr)
+        return 2
+    return 0
+
 
 if __name__ == "__main__":
-    print(json.dumps({"demo": run()}))
+    sys.exit(main(sys.argv[1:]))

@@ -51,8 +51,8 @@ def run(job: Job) -> Summary:
 
 def _is_done(job: Job, champion: Registered, events_version: int) -> bool:
     """Items are written before users, so a run that died between the two is done again."""
-    users = _own(job, USER_EMBEDDINGS, champion)
-    return bool(users.where(F.col(USER_EMBEDDINGS.events_version) == events_version).take(1))
+    last = _own(job, USER_EMBEDDINGS, champion).agg(F.max(USER_EMBEDDINGS.events_version)).first()
+    return last is not None and last[0] is not None and job.has_same_rows(EVENTS.name, last[0], events_version)
 
 
 def _newest(events: DataFrame) -> datetime | None:

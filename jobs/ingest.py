@@ -9,9 +9,10 @@ from behavior_lib.errors import ConfigError, TornFiles
 from behavior_lib.spark.batches import Batch
 from behavior_lib.spark.failures import torn_file
 from behavior_lib.spark.ingest import BatchIngest
+from behavior_lib.spark.inputs import named_files, new_files
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
-from behavior_lib.spark.raw import RawFile, find_files
+from behavior_lib.spark.raw_files import RawFile
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE
 
 WORK = "log"  # what changes a source's part of the event log is done by one run at a time
@@ -20,7 +21,7 @@ FLAGS = {"--missing": "run.missing=true"}
 
 def run(job: Job) -> Summary:
     """Finish what an earlier run left half done, then take the new batch, or those that the schedule misses."""
-    ingest = BatchIngest(job.spark, job.tables, job.source, job.progress)
+    ingest = BatchIngest(job.spark, job.tables, job.source, job.config.privacy, job.progress)
     done = job.ledger.finished_batches(job.name, job.source.name)
     for batch in ingest.registry.batches():
         if batch.batch_id not in done and batch.batch_id != job.config.run.batch_id:
@@ -56,24 +57,25 @@ def _requested(job: Job, ingest: BatchIngest) -> Iterator[Batch]:
         return
     known = ingest.registry.batches()
     registered = next((batch for batch in known if batch.batch_id == batch_id), None)
-    # A file that has grown since it was taken is taken again: its old rows are duplicates then.
-    taken = {file for batch in known for file in batch.files}
-    files = [] if registered else [file for file in find_files(job.spark, job.source.path) if file not in taken]
     if registered is not None:
         yield registered
-    elif files:
+        return
+    files = new_files(job.spark, job.source, known)
+    if files:
         yield _propose(job, ingest, batch_id, files)
 
 
 def _by_hand(job: Job, ingest: BatchIngest, batch_id: str | None, pattern: str) -> Iterator[Batch]:
     try:
-        files = find_files(job.spark, pattern.replace("{batch}", batch_id or ""))
+        place = pattern.replace("{batch}", batch_id or "")
+        files = named_files(job.spark, job.source, place, ingest.registry.batches(), batch_id)
     except Exception as error:
         if not job.config.run.missing:
             raise
         job.progress.warn(f"promised batch {batch_id} has no file yet: {str(error).splitlines()[0]}")
         return
-    yield _propose(job, ingest, batch_id, files)
+    if files:
+        yield _propose(job, ingest, batch_id, files)
 
 
 def _propose(job: Job, ingest: BatchIngest, batch_id: str | None, files: Sequence[RawFile]) -> Batch:

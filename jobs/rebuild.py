@@ -14,7 +14,10 @@ WORK = "log"
 def run(job: Job) -> Summary:
     """Replay all batches beside the present tables, then put what differs in its place."""
     digest = job.config_hash("late")
-    rebuild = LogRebuild(job.spark, job.tables, job.config.paths.warehouse, job.source, job.progress, digest)
+    config = job.config
+    rebuild = LogRebuild(
+        job.spark, job.tables, config.paths.warehouse, job.source, config.privacy, job.progress, digest
+    )
     rows = rebuild.replay()
     written = rebuild.swap()
     with job.alone("sessionize"):

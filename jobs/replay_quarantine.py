@@ -10,7 +10,7 @@ WORK = "log"
 
 def run(job: Job) -> Summary:
     """Move what passes; say what is held back."""
-    rows, held = QuarantineReplay(job.spark, job.tables, job.source, job.progress).run()
+    rows, held = QuarantineReplay(job.spark, job.tables, job.source, job.config.privacy, job.progress).run()
     job.progress.say(f"{rows.read:,} rows judged again: {rows.accepted:,} moved, {rows.duplicate:,} were duplicates")
     if held:
         job.progress.warn(

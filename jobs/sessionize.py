@@ -5,6 +5,7 @@ from pyspark.sql import functions as F
 
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
+from behavior_lib.spark.past import new_events
 from behavior_lib.spark.sessionize import SessionChanges, sessionize, update_sessions
 from behavior_lib.tables import EVENTS, SESSION_ALIAS, SESSIONS
 
@@ -12,12 +13,12 @@ from behavior_lib.tables import EVENTS, SESSION_ALIAS, SESSIONS
 def run(job: Job) -> Summary:
     """Make the sessions that events of this source touched since the last good run."""
     version, last = job.tables.version(EVENTS), job.last_version(EVENTS)
-    if version == last:
+    if last is not None and job.has_same_rows(EVENTS.name, last, version):
         job.progress.say("no new event")
         return Summary(UNCHANGED, inputs={EVENTS.name: version})
     is_own = F.col(EVENTS.source) == job.source.name
     events = job.tables.read(EVENTS, version).where(is_own)
-    new = events if last is None else job.tables.inserted_since(EVENTS, last, version).where(is_own)
+    new = events if last is None else new_events(job.tables, job.source.name, last, version)
     oldest, newest = _span(new, EVENTS.event_time)
     if newest is None or oldest is None:
         return Summary(UNCHANGED, inputs={EVENTS.name: version})

@@ -20,7 +20,10 @@ def spark() -> Iterator[object]:
     from behavior_lib.config.loader import load
     from behavior_lib.spark.session import start_session
 
-    session = start_session("tests", load("test", overrides=_paths(Path("unused"))).config.spark)
+    # Compiling a plan costs more than running it over a few rows. Jobs in processes of their own compile theirs.
+    interpreted = ["spark.conf.spark.sql.codegen.wholeStage=false"]
+    interpreted += ["spark.conf.spark.sql.codegen.factoryMode=NO_CODEGEN"]
+    session = start_session("tests", load("test", overrides=[*_paths(Path("unused")), *interpreted]).config.spark)
     yield session
     session.stop()
 

@@ -13,6 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from behavior_lib.config.keys import flatten, is_free, is_text, leaf_types, nearest, nest, owner, unknown_key
+from behavior_lib.config.privacy import SECTION, key_places
 from behavior_lib.config.schema import Config
 from behavior_lib.errors import ConfigError
 from behavior_lib.layout import conf_root
@@ -154,6 +155,9 @@ def _merge(tree: DictConfig, flat: Mapping[str, Any], layer: str) -> DictConfig:
         try:
             tree = cast(DictConfig, OmegaConf.merge(tree, nest({key: value})))
         except OmegaConfBaseException as error:
+            if key.startswith(SECTION):
+                # Whoever wrote a key in the wrong place must not find it in a log.
+                raise ConfigError(f"{key} has a value of the wrong type", where=layer) from None
             reason = str(error).splitlines()[0]
             raise ConfigError(f"{key} has a value of the wrong type ({reason})", where=layer, value=value) from None
     return tree
@@ -165,6 +169,8 @@ def _to_config(tree: DictConfig) -> Config:
     if missing:
         raise ConfigError(f"{missing[0]} has no value", mend=f"add --set {missing[0]}=… or set it in the --env file")
     try:
-        return cast(Config, OmegaConf.to_object(tree))
+        config = cast(Config, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
         raise ConfigError("a value cannot be resolved", value=str(error).splitlines()[0]) from None
+    key_places(config.privacy)
+    return config

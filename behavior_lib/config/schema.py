@@ -129,8 +129,29 @@ class ReportConfig:
 
 
 @dataclass
+class MaintainConfig:
+    target_file_mb: int = 128  # small files of a partition are joined into files of this size
+    partitions_per_commit: int = 100  # rewritten at once; what a killed run has committed stays done
+    retention_hours: int = 168  # files that no version needs are kept so long, for readers of older versions
+    allow_short_retention: bool = False  # let retention_hours be less than 168; a running reader may then fail
+
+
+@dataclass
 class PipelineConfig:
     sample: str | None = None  # sample data to write first where the source has no file yet
+
+
+@dataclass
+class PrivacyConfig:
+    pseudonymize: bool = False  # user ids are taken as HMAC-SHA-256 under the newest key
+    # v1, v2, …: where each key lies, env:NAME or file:PATH. A key itself is never configuration, so nothing prints it.
+    keys: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class ForgetConfig:
+    ids: str | None = None  # file with the user ids to forget, as the source writes them, one a line
+    allow_unknown: bool = False  # also remember ids that are in no table, so that their rows are refused if they come
 
 
 @dataclass
@@ -149,4 +170,7 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     mlflow: MlflowConfig = field(default_factory=MlflowConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    maintain: MaintainConfig = field(default_factory=MaintainConfig)
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    forget: ForgetConfig = field(default_factory=ForgetConfig)

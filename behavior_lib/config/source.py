@@ -14,6 +14,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from behavior_lib.config.duration import parse_duration
 from behavior_lib.config.keys import nearest, unknown_key
 from behavior_lib.config.loader import find_yaml, read_yaml
+from behavior_lib.config.pattern import named_groups
 from behavior_lib.config.schema import Config
 from behavior_lib.errors import ConfigError
 from behavior_lib.tables import EVENTS
@@ -28,6 +29,9 @@ CANONICAL = (
     EVENTS.session_key,
     EVENTS.attributes,
 )
+# Spark's own readers; one of another package goes by the whole name of its class.
+FORMATS = ("json", "csv", "parquet", "delta", "text", "orc", "avro", "xml")
+SKIP_CHANGES = "skipChangeCommits"  # the one option of format delta, by the name that Delta's streams have for it
 REQUIRED = (EVENTS.user_id, EVENTS.event_type, EVENTS.event_time)
 IMPUTATIONS = ("mean", "median", "mode")
 _TESTS = ("keep_if", "required", "range", "allowed", "pattern", "outlier", "robot")
@@ -104,13 +108,20 @@ class ItemsConfig:
 
 @dataclass
 class SourceConfig:
-    """One source of events, as its YAML file says it."""
+    """One source of events, as its YAML file says it.
+
+    pattern: of format text, a Java regular expression that a whole line matches; each named group is a raw column.
+    explode: a raw column, or Spark SQL over them, that gives an array: each element is an event of its own, `element`,
+    at `position` (from 0). key: raw columns, or Spark SQL over them.
+    """
 
     name: str = MISSING
     format: str = MISSING
     path: str = MISSING
     options: dict[str, str] = field(default_factory=dict)
     schema: str | None = None
+    pattern: str | None = None
+    explode: str | None = None
     timezone: str = "UTC"
     columns: dict[str, str] = field(default_factory=dict)
     key: list[str] = field(default_factory=list)
@@ -198,6 +209,7 @@ def _explain(error: OmegaConfBaseException, where: str) -> ConfigError:
 
 
 def _check(source: SourceConfig, where: str) -> None:
+    _check_format(source, where)
     for column in source.columns:
         if column not in CANONICAL:
             near = nearest(column, CANONICAL)
@@ -221,6 +233,29 @@ def _check(source: SourceConfig, where: str) -> None:
     for column in source.missing:
         if column not in source.columns:
             raise ConfigError(f"missing.{column} names a column that the source does not give", where=where)
+
+
+def _check_format(source: SourceConfig, where: str) -> None:
+    if source.format not in FORMATS and "." not in source.format:
+        near = nearest(source.format, FORMATS)
+        mend = f"did you mean {near}?" if near else f"one of {', '.join(FORMATS)}"
+        raise ConfigError("unknown format", where=where, value=source.format, mend=mend)
+    if source.format == "delta" and set(source.options) - {SKIP_CHANGES}:
+        mend = f"format delta has one option, {SKIP_CHANGES}"
+        raise ConfigError("unknown option", where=where, value=min(set(source.options) - {SKIP_CHANGES}), mend=mend)
+    if source.format != "text":
+        if source.pattern is not None:
+            raise ConfigError("pattern is for format text", where=where, value=source.format)
+        return
+    if source.pattern is None:
+        mend = "give a Java regular expression with a named group (?<name>…) for each raw column"
+        raise ConfigError("format text needs a pattern", where=where, mend=mend)
+    if not named_groups(source.pattern):
+        mend = "name them: (?<name>…), letters and digits only"
+        raise ConfigError("pattern has no named group", where=where, value=source.pattern, mend=mend)
+    if source.schema is not None:
+        mend = "leave schema out: the pattern's groups are the columns, all text"
+        raise ConfigError("format text takes no schema", where=where, mend=mend)
 
 
 def _check_rule(rule: RuleConfig, where: str) -> None:

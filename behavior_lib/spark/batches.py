@@ -11,7 +11,7 @@ from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from behavior_lib.errors import BatchConflict
-from behavior_lib.spark.raw import RawFile
+from behavior_lib.spark.raw_files import RawFile
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import INGEST_FILES as FILES

@@ -11,7 +11,8 @@ from pyspark.sql import functions as F
 
 from behavior_lib.config.source import IMPUTATIONS, Policy, RuleConfig, SourceConfig
 from behavior_lib.spark.canonical import RAW
-from behavior_lib.spark.raw import UNREADABLE
+from behavior_lib.spark.elements import NO_ELEMENT
+from behavior_lib.spark.raw_files import UNREADABLE
 from behavior_lib.spark.rules import (
     CONFLICT,
     LATE,
@@ -22,7 +23,7 @@ from behavior_lib.spark.rules import (
     is_row_rule,
     row_rules,
 )
-from behavior_lib.spark.statistics import WHOLE_BATCH, Statistic, group_of, wanted_statistics
+from behavior_lib.spark.statistics import WHOLE_BATCH, Group, Statistic, group_of, wanted_statistics
 from behavior_lib.spark.statistics import measure as measure_statistics
 from behavior_lib.tables import BATCH_STATISTICS as STATISTICS
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE
@@ -73,7 +74,7 @@ def judge(
     if late_before is not None:
         is_late = (F.size(BROKEN) == 0) & (F.col(EVENTS.event_time) < F.lit(late_before))
         judged = judged.withColumn(BROKEN, F.when(is_late, F.array(F.lit(LATE))).otherwise(F.col(BROKEN)))
-    return judged.withColumn(PAYLOAD, F.when(F.size(BROKEN) > 0, _payload())).drop(UNREADABLE, RAW)
+    return judged.withColumn(PAYLOAD, F.when(F.size(BROKEN) > 0, _payload())).drop(UNREADABLE, NO_ELEMENT, RAW)
 
 
 def conflicting(rows: DataFrame) -> DataFrame:
@@ -143,7 +144,7 @@ def _all_dropped(rules: list[Rule]) -> Column:
 
 def _judge_by_statistics(judged: DataFrame, rule: RuleConfig, statistics: _Statistics) -> DataFrame:
     name, low, high = str(rule.column), f"_{STATISTICS.low}", f"_{STATISTICS.high}"
-    found = statistics.join(judged, rule.id, group_of(rule), is_grouped=rule.by is not None or rule.robot is not None)
+    found = statistics.join(judged, rule.id, group_of(rule))
     if rule.robot is not None:
         return _mark(found, rule, F.col(_IS_FOUND)).select(*judged.columns)
     value = F.col(name)
@@ -171,7 +172,7 @@ def _fill(judged: DataFrame, column: str, strategy: Any, statistics: _Statistics
     wanted = EVENTS.column(column).type.ddl
     if strategy not in IMPUTATIONS or statistics is None:
         return judged.withColumn(column, F.coalesce(F.col(column), F.lit(strategy).cast(wanted)))
-    found = statistics.join(judged, f"missing.{column}", F.lit(WHOLE_BATCH), is_grouped=False)
+    found = statistics.join(judged, f"missing.{column}", Group())
     filled = F.coalesce(F.col(column), F.col(f"_{STATISTICS.fill}").cast(wanted))
     return found.withColumn(column, filled).select(*judged.columns)
 
@@ -181,21 +182,25 @@ class _Statistics:
 
     def __init__(self, rows: DataFrame) -> None:
         self._rows = rows
-        whole = rows.where(F.col(STATISTICS.group_value) == WHOLE_BATCH).collect()
+        user, value = F.col(STATISTICS.user_id), F.col(STATISTICS.group_value)
+        whole = rows.where((user == "") & (value == WHOLE_BATCH)).collect()
         self._whole = {row[STATISTICS.rule_id]: row for row in whole}
 
-    def join(self, judged: DataFrame, rule_id: str, group: Column, *, is_grouped: bool) -> DataFrame:
+    def join(self, judged: DataFrame, rule_id: str, group: Group) -> DataFrame:
         """Add `_low`, `_high`, `_fill`, and `_is_found`: whether the row's group has the statistic."""
         names = (STATISTICS.low, STATISTICS.high, STATISTICS.fill)
-        if not is_grouped:
+        if group.is_whole_batch:
             # One row of numbers: as literals they cost no join.
             row = self._whole.get(rule_id)
             values = {f"_{name}": F.lit(row and row[name]).cast(STATISTICS.column(name).type.ddl) for name in names}
             return judged.withColumns({**values, _IS_FOUND: F.lit(row is not None)})
         own = self._rows.where(F.col(STATISTICS.rule_id) == rule_id).select(
+            F.col(STATISTICS.user_id).alias("_user"),
             F.col(STATISTICS.group_value).alias("_group"),
             *(F.col(name).alias(f"_{name}") for name in names),
             F.lit(True).alias("_has"),
         )
-        joined = judged.withColumn("_own_group", group).join(own, F.col("_own_group") == F.col("_group"), "left")
-        return joined.withColumn(_IS_FOUND, F.coalesce("_has", F.lit(False)))
+        user, value = group.columns(judged)
+        keyed = judged.withColumns({"_own_user": user, "_own_group": value})
+        is_own = (F.col("_own_user") == F.col("_user")) & (F.col("_own_group") == F.col("_group"))
+        return keyed.join(own, is_own, "left").withColumn(_IS_FOUND, F.coalesce("_has", F.lit(False)))

@@ -10,7 +10,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from behavior_lib.errors import BehaviorError, ConfigError, DataRefused, EnvironmentProblem, Occupied, TornFiles
-from behavior_lib.spark.raw import RawFile
+from behavior_lib.spark.raw_files import RawFile
 
 _FILE = re.compile(
     r"(?:FAILED_READ_FILE[^\n]*?(?:reading|process)[^\n]*? file:? |path:? ?)([a-z0-9]+:/[^\s,'\"]+?)\.?(?=[\s,'\"]|$)"
@@ -51,6 +51,18 @@ _KNOWN: tuple[tuple[str, type[BehaviorError], str, str], ...] = (
         "use try_cast or try_to_timestamp in the source",
     ),
     (
+        r"(?m)(?:INVALID_PARAMETER_VALUE\.PATTERN\]|PatternSyntaxException:) ?([^\n]*)",
+        ConfigError,
+        "a pattern of the source is no Java regular expression",
+        "correct the source's YAML",
+    ),
+    (
+        r"FIELD_NOT_FOUND\] ?([^\n]*)",
+        ConfigError,
+        "a field that the source names is not in its files",
+        "correct the source's YAML",
+    ),
+    (
         r"\[?PARSE_SYNTAX_ERROR\]? ?([^\n]*)",
         ConfigError,
         "an expression of the source is not Spark SQL",
@@ -83,10 +95,20 @@ _KNOWN: tuple[tuple[str, type[BehaviorError], str, str], ...] = (
 )
 
 
-def explain(error: BaseException) -> BehaviorError:
-    """The error that a user is told, for any exception that a job ended with."""
+def explain(error: BaseException, *, withhold: bool = False) -> BehaviorError:
+    """The error that a user is told, for any exception that a job ended with.
+
+    withhold: leave out a value that Spark repeats from the data.
+    """
     if isinstance(error, BehaviorError):
         return error
+    told = _explain(error)
+    if withhold and not isinstance(told, ConfigError | EnvironmentProblem):
+        return type(told)(told.what, where=told.where, mend=told.mend or "privacy.pseudonymize withholds the value")
+    return told
+
+
+def _explain(error: BaseException) -> BehaviorError:
     if isinstance(error, PySparkException | Py4JError):
         return _explain_spark(str(error))
     if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError | IsADirectoryError):
@@ -115,8 +137,6 @@ def _plain(uri: str) -> str:
 
 def _explain_spark(text: str) -> BehaviorError:
     """Spark says where and what in many words; the words that name the mend are looked for."""
-    if "CSV header does not conform to the schema" in text:
-        return _other_header(text)
     if "UNRESOLVED_COLUMN" in text:
         names = re.findall(r"`([^`]+)`", text)
         mend = f"the files have {', '.join(names[1:4])}" if names[1:] else "correct the source's YAML"
@@ -133,16 +153,6 @@ def _explain_spark(text: str) -> BehaviorError:
             value = found[1].strip()[:_WORTH_SHOWING] if found.groups() else None
             return error(what, where=where, value=value, mend=mend)
     return BehaviorError("Spark failed", value=_cause(text))
-
-
-def _other_header(text: str) -> BehaviorError:
-    headers = re.search(r"Header: ([^\n]*)\n\s*Schema: ([^\n]*)\n", text)
-    file = re.search(r"CSV file: (\S+)", text)
-    what, where = "the header of a CSV file differs", file[1] if file else ""
-    if headers is None:
-        return DataRefused(what, where=where)
-    mend = f"expected {headers[2]}; give the files of one header to one batch"
-    return DataRefused(what, where=where, value=headers[1], mend=mend)
 
 
 def _cause(text: str) -> str:

@@ -10,16 +10,19 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
+from behavior_lib.config.schema import PrivacyConfig
 from behavior_lib.config.source import SourceConfig
-from behavior_lib.errors import ConfigError, LawBroken
+from behavior_lib.errors import LawBroken
 from behavior_lib.progress import Progress
 from behavior_lib.spark.batches import Batch, BatchRegistry
-from behavior_lib.spark.canonical import canonical, key_carries_time, named_columns
+from behavior_lib.spark.canonical import canonical, key_carries_time
 from behavior_lib.spark.clean import BROKEN, accepted, conflicting, is_late, judge, rejected
 from behavior_lib.spark.dedupe import IS_CONFLICT, IS_DUPLICATE, mark_duplicates
 from behavior_lib.spark.ledger import RowCounts
 from behavior_lib.spark.memory import StatisticsMemory
-from behavior_lib.spark.raw import UNREADABLE, absent_columns, read_raw
+from behavior_lib.spark.presence import absent_json_columns
+from behavior_lib.spark.privacy import Privacy
+from behavior_lib.spark.raw import read_raw
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE
 
@@ -80,36 +83,38 @@ class BatchIngest:
         spark: SparkSession,
         tables: Tables,
         source: SourceConfig,
+        privacy: PrivacyConfig,
         progress: Progress,
-        memory: StatisticsMemory | None = None,
-        elsewhere: DataFrame | None = None,
+        original: Tables | None = None,
     ) -> None:
-        """memory: where statistics of earlier tries of a batch are looked up; by default the same tables.
-
-        elsewhere: EVENTS rows that are not in `tables` and whose ids are taken all the same.
+        """original: for a replay into other tables, those that the batches were taken into first: what they were judged
+        by, the keys of their pseudonyms, the forgotten, and the ids of other sources are looked up there.
         """
-        self._elsewhere = elsewhere
         self._spark, self._tables, self._source, self._progress = spark, tables, source, progress
-        self._memory = memory or StatisticsMemory(tables, source)
+        self._original = original
+        self._memory = StatisticsMemory(original or tables, source)
+        self._privacy = Privacy(spark, original or tables, source, privacy)
         self.registry = BatchRegistry(spark, tables, source.name)
 
     def take(self, batch: Batch) -> RowCounts:
         """Take one batch. Returns where its rows went. Raises LawBroken where a row is unaccounted for."""
-        raw = read_raw(self._spark, self._source, batch.files)
-        rows = canonical(raw, self._source)
+        raw = read_raw(self._spark, self._source, batch.files, self._progress.warn)
+        privacy = self._privacy.of(batch.batch_id)
+        rows = privacy.before_rules(canonical(raw, self._source))
         with self._progress.step(f"reading and judging {len(batch.files)} files of batch {batch.batch_id}"):
             statistics = self._memory.of_batch(rows, batch)
             judged = judge(rows, self._source, batch.accepted_at, batch.late_before, statistics)
-            judged = judged.persist(StorageLevel.MEMORY_AND_DISK)
+            judged = privacy.after_rules(judged).persist(StorageLevel.MEMORY_AND_DISK)
             counts = self._count(judged)
             self._refuse_absent_columns(raw, batch, counts)
         try:
+            privacy.register()
             self.registry.register(replace(batch, newest_event_time=counts.newest))
             self._memory.keep(self._tables, statistics, batch)
             self._write_quarantine(judged, batch, counts)
             marked = mark_duplicates(accepted(judged), self._searched(raw, batch, counts))
             written = self._write_events(marked, batch, counts)
-            self._write_conflicts(marked, rows, batch, written)
+            self._write_conflicts(marked, privacy.after_rules(conflicting(rows)), batch, written)
         finally:
             judged.unpersist()
             if statistics is not None:
@@ -130,19 +135,11 @@ class BatchIngest:
         return _Judged(read, quarantined, late_rows, first, last, newest)
 
     def _refuse_absent_columns(self, raw: DataFrame, batch: Batch, counts: _Judged) -> None:
-        """A JSON file may leave a column out of a row, but a column that no row has is a mistake in the source."""
+        """A JSON file may leave a column out of a row; one that no row has is refused where events need it."""
         if self._source.format != "json" or counts.read == 0:
             return
-        named = {name for names in named_columns(self._source, raw.columns).values() for name in names}
-        columns = sorted(named | set(self._source.key))
-        present = raw.where(F.col(UNREADABLE).isNull()).agg(F.count("*"), *(F.count(f"`{name}`") for name in columns))
-        readable, *values = present.first() or (0,)
-        empty = [name for name, count in zip(columns, values, strict=True) if count == 0]
-        absent = absent_columns(self._spark, self._source, batch.files[0], empty) if readable else []
-        if absent:
-            mend = "correct the source's columns or the files"
-            where = f"the files of source {self._source.name}"
-            raise ConfigError("a column that the source names is absent", where=where, value=absent[0], mend=mend)
+        for name in absent_json_columns(self._spark, self._source, raw, batch.files):
+            self._progress.warn(f"no row of the batch has column {name} of source {self._source.name}; it is null")
 
     def _write_quarantine(self, judged: DataFrame, batch: Batch, counts: _Judged) -> None:
         if counts.accepted < counts.read:
@@ -159,8 +156,9 @@ class BatchIngest:
         """The part of the log in which an event of the batch may stand already."""
         is_own = (F.col(EVENTS.source) == self._source.name) & (F.col(EVENTS.batch_id) == batch.batch_id)
         earlier = self._tables.read(EVENTS).where(~is_own)
-        if self._elsewhere is not None:
-            earlier = earlier.unionByName(self._elsewhere)
+        if self._original is not None:
+            others = self._original.read(EVENTS).where(F.col(EVENTS.source) != self._source.name)
+            earlier = earlier.unionByName(others)
         # Where the key holds the time, equal ids lie on equal days.
         reach = timedelta(0) if key_carries_time(self._source, raw.columns) else self._source.reach_of_duplicates
         if reach is None or counts.first_day is None or counts.last_day is None:
@@ -196,7 +194,7 @@ class BatchIngest:
         with self._progress.step(f"setting {written.conflict:,} rows in conflict aside"):
             identity = [EVENTS.event_id, EVENTS.content_hash]
             found = marked.where(F.col(IS_CONFLICT)).select(*identity).distinct()
-            self._set_aside(conflicting(rows.join(found, identity, "left_semi")), batch, _CONFLICTS)
+            self._set_aside(rows.join(found, identity, "left_semi"), batch, _CONFLICTS)
 
     def _check_written(self, batch: Batch, counts: _Judged, expected: int) -> None:
         """A write that Delta skipped as a repetition must have left exactly the rows of this batch."""

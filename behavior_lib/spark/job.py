@@ -26,11 +26,12 @@ from behavior_lib.errors import BehaviorError, EnvironmentProblem, Occupied
 from behavior_lib.locks import hold, lock_path
 from behavior_lib.progress import Progress
 from behavior_lib.spark.failures import explain
+from behavior_lib.spark.history import has_same_rows
 from behavior_lib.spark.ledger import FAILED, Ledger, RunRecord, Summary
 from behavior_lib.spark.session import start_session
 from behavior_lib.spark.tables import Tables
+from behavior_lib.tables import ALL_TABLES, TableSpec
 from behavior_lib.tables import PIPELINE_RUNS as RUNS
-from behavior_lib.tables import TableSpec
 
 
 class Job:
@@ -71,7 +72,17 @@ class Job:
     def is_done(self, inputs: Mapping[str, int], config_hash: str) -> bool:
         """Whether the last good run of this job on this source had the same inputs and configuration."""
         row = self.ledger.last_success(self.name, self.source.name)
-        return row is not None and (row[RUNS.input_versions], row[RUNS.config_hash]) == (dict(inputs), config_hash)
+        return (
+            row is not None
+            and row[RUNS.config_hash] == config_hash
+            and row[RUNS.input_versions].keys() == inputs.keys()
+            and all(self.has_same_rows(name, row[RUNS.input_versions][name], inputs[name]) for name in inputs)
+        )
+
+    def has_same_rows(self, table: str, one: int, other: int) -> bool:
+        """Whether two versions of the table of that name hold the same rows: maintenance makes versions too."""
+        spec = next((spec for spec in ALL_TABLES if spec.name == table), None)
+        return one == other if spec is None else has_same_rows(self.spark, self.tables, spec, one, other)
 
     def config_hash(self, *sections: str) -> str:
         """Hash of what a job reads: the sections of the configuration, and the source's YAML."""
@@ -116,15 +127,15 @@ def main(run: Run, argv: Sequence[str] | None = None) -> int:
     """Run one job for the command line: the last line of standard output is its JSON object. Returns the exit code."""
     name = Path(run.__code__.co_filename).stem
     started = time.monotonic()
-    log = None
+    log, withhold = None, False
     try:
         arguments = parse_arguments(name, run.__module__, argv)
         loaded = load(arguments.env, name, arguments.set)
-        log = loaded.config.paths.var
+        log, withhold = loaded.config.paths.var, loaded.config.privacy.pseudonymize
         told = execute(Job(name, loaded), run)
     except (Exception, KeyboardInterrupt) as error:
-        known = explain(error)
-        _keep_trace(log, name, error)
+        known = explain(error, withhold=withhold)
+        _keep_trace(log, name, error, withhold)
         print(f"error: {known}", file=sys.stderr)
         told = {"job": name, "status": FAILED, "seconds": round(time.monotonic() - started, 3), "error": str(known)}
         print(json.dumps(told, ensure_ascii=False), flush=True)
@@ -149,7 +160,7 @@ def execute(job: Job, run: Run) -> dict[str, Any]:
         # The run at work has the tables: this one has nothing to tell them.
         raise
     except BaseException as error:
-        _record_failure(job, explain(error))
+        _record_failure(job, explain(error, withhold=job.config.privacy.pseudonymize))
         raise
     version = job.ledger.write(job.record, summary, summary.config_hash or job.config_hash())
     rows = {} if summary.rows is None else vars(summary.rows)
@@ -183,14 +194,18 @@ def _record_failure(job: Job, error: BehaviorError) -> None:
         print(f"the ledger could not be written: {explain(second)}", file=sys.stderr)
 
 
-def _keep_trace(folder: str | None, name: str, error: BaseException) -> None:
-    """Stack traces are for the one who mends the code: a file, not the screen."""
+def _keep_trace(folder: str | None, name: str, error: BaseException, withhold: bool) -> None:
+    """Stack traces are for the one who mends the code: a file, not the screen.
+
+    withhold: without the exception's message, which may repeat a value of the data.
+    """
     if folder is None or isinstance(error, BehaviorError):
         return
     path = Path(folder) / "logs" / f"{name}-{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        told = traceback.format_tb(error.__traceback__) if withhold else traceback.format_exception(error)
+        path.write_text("".join([*told, f"{type(error).__name__}\n"]), encoding="utf-8")
     except OSError:
         return
     print(f"stack trace: {path}", file=sys.stderr)

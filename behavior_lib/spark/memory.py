@@ -50,6 +50,7 @@ class StatisticsMemory:
         marker = {
             STATISTICS.rule_id: F.lit(_MEASURED),
             STATISTICS.definition: F.lit(measured),
+            STATISTICS.user_id: F.lit(""),
             STATISTICS.group_value: F.lit(WHOLE_BATCH),
             STATISTICS.n_rows: F.lit(0).cast("bigint"),
         }

@@ -1,84 +1,65 @@
-"""Raw files of a source: which there are, and their rows with what could not be read marked."""
+"""Raw files → their rows, with what could not be read marked. Text gets no type that the source did not declare."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from behavior_lib.config.source import SourceConfig
-from behavior_lib.errors import ConfigError
-
-UNREADABLE = "_unreadable"
-_TEXT_FORMATS = ("json", "csv")
-
-
-@dataclass(frozen=True, order=True)
-class RawFile:
-    """One raw file: its URI and its size in bytes."""
-
-    path: str
-    size_bytes: int
+from behavior_lib.spark.by_name import Warn, read_by_name, with_folders
+from behavior_lib.spark.delta_source import read_data_files
+from behavior_lib.spark.elements import one_row_an_element
+from behavior_lib.spark.log_lines import LINE, parse_lines
+from behavior_lib.spark.presence import declared_schema
+from behavior_lib.spark.raw_files import UNREADABLE, RawFile, base_path, folder_columns, load
+from behavior_lib.spark.session import local_time
 
 
-def find_files(spark: SparkSession, pattern: str) -> list[RawFile]:
-    """The files that a folder or glob names, sorted by path. Hidden files (`_…`, `.…`) are no data.
+def read_raw(
+    spark: SparkSession, source: SourceConfig, files: Sequence[RawFile], warn: Warn = lambda text: None
+) -> DataFrame:
+    """The rows of the files, with `_unreadable`: the raw row as text where it could not be read, else null.
 
-    Raises ConfigError where nothing is there.
+    Where the source has `explode`, one row an element, with `element` and `position`.
+    warn: told of a declared column that no CSV, Parquet or ORC file of the batch has.
+    Raises ConfigError where the source does not fit the files, DataRefused where a file lacks a column that the source
+    needs or is gone.
     """
-    rows = spark.read.format("binaryFile").load(pattern).select("path", "length").collect()
-    return sorted(RawFile(row["path"], row["length"]) for row in rows)
+    # Reading the schema analyses the frame now, while the source's timezone is in force.
+    with local_time(spark, source.timezone):
+        raw = _read(spark, source, files, warn)
+        if source.explode is not None:
+            raw = one_row_an_element(raw, source)
+        raw.schema  # noqa: B018
+    return raw
 
 
-def read_raw(spark: SparkSession, source: SourceConfig, files: Sequence[RawFile]) -> DataFrame:
-    """The rows of the files, with `_unreadable`: the raw line where it could not be read, else null.
-
-    Text is never given a type that the source did not declare.
-    """
+def _read(spark: SparkSession, source: SourceConfig, files: Sequence[RawFile], warn: Warn) -> DataFrame:
     paths = [file.path for file in files]
     if source.format == "delta":
-        mend = "point the source at exported Parquet files"
-        raise ConfigError("Delta tables are not read as a source", where=f"source {source.name}", mend=mend)
-    reader = spark.read.format(source.format).options(**source.options).options(**_base_path(paths))
-    if source.format not in _TEXT_FORMATS:
-        reader = reader.schema(source.schema) if source.schema is not None else reader
-        return reader.load(paths).withColumn(UNREADABLE, F.lit(None).cast("string"))
-    schema = _declared(spark, source) or _found(spark, source, paths)
-    marked = StructType([*schema.fields, StructField(UNREADABLE, StringType())])
-    # Without enforceSchema=false Spark reads CSV columns by place and ignores what a file's header says.
-    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": UNREADABLE, "enforceSchema": "false"}
-    return reader.options(**options).schema(marked).load(paths)
-
-
-def absent_columns(spark: SparkSession, source: SourceConfig, file: RawFile, columns: Sequence[str]) -> list[str]:
-    """Which of the columns do not stand in the file at all. A JSON file has no header: its rows are looked through."""
-    if source.format != "json" or not columns:
-        return []
-    found = spark.read.options(**source.options).option("primitivesAsString", "true").json(file.path).columns
-    return [column for column in columns if column not in found]
-
-
-def _declared(spark: SparkSession, source: SourceConfig) -> StructType | None:
-    if source.schema is None:
-        return None
-    return spark.createDataFrame([], source.schema).schema
-
-
-def _found(spark: SparkSession, source: SourceConfig, paths: Sequence[str]) -> StructType:
-    """The columns that the files have, all of them text."""
-    reader = spark.read.options(**source.options)
+        return read_data_files(spark, source, files)
+    if source.format == "text":
+        return parse_lines(_read_text(spark, source, paths), str(source.pattern))
     if source.format == "json":
-        return reader.option("primitivesAsString", "true").json(list(paths)).schema
-    names = reader.csv(paths[0]).columns
-    return StructType([StructField(name, StringType()) for name in names])
+        return _read_json(spark, source, paths)
+    return read_by_name(spark, source, paths, warn)
 
 
-def _base_path(paths: Sequence[str]) -> dict[str, str]:
-    """Reader option that makes `name=value` folders columns: the folder above the first of them."""
-    split = {tuple(re.split(r"/[^/=]+=[^/]*/", path, maxsplit=1)) for path in paths}
-    bases = {parts[0] for parts in split if len(parts) > 1}
-    return {"basePath": bases.pop()} if len(bases) == 1 and all(len(parts) > 1 for parts in split) else {}
+def _read_json(spark: SparkSession, source: SourceConfig, paths: Sequence[str]) -> DataFrame:
+    found = declared_schema(source)
+    if found is None:
+        reader = spark.read.options(**source.options).option("primitivesAsString", "true")
+        found = reader.json(list(paths)).schema
+    fields = [StructField(field.name, field.dataType) for field in with_folders(found, folder_columns(paths))]
+    schema = StructType([*fields, StructField(UNREADABLE, StringType())])
+    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": UNREADABLE, "timeZone": source.timezone}
+    reader = spark.read.format("json").options(**options).options(**source.options).schema(schema)
+    return load(reader, paths, base_path(paths)).select(*(f"`{name}`" for name in schema.names))
+
+
+def _read_text(spark: SparkSession, source: SourceConfig, paths: Sequence[str]) -> DataFrame:
+    schema = with_folders(StructType([StructField(LINE, StringType())]), folder_columns(paths))
+    reader = spark.read.format("text").options(**source.options).schema(schema)
+    return load(reader, paths, base_path(paths))

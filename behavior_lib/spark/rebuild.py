@@ -12,15 +12,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import MapType
 
+from behavior_lib.config.schema import PrivacyConfig
 from behavior_lib.config.source import SourceConfig
 from behavior_lib.errors import DataRefused
 from behavior_lib.progress import Progress
 from behavior_lib.spark.batches import Batch, BatchRegistry
-from behavior_lib.spark.files import delete_folder
+from behavior_lib.spark.folders import delete_folder
 from behavior_lib.spark.ingest import BatchIngest, lay_out
 from behavior_lib.spark.ledger import Ledger, RowCounts, RunRecord, Summary
-from behavior_lib.spark.memory import StatisticsMemory
-from behavior_lib.spark.raw import RawFile, find_files
+from behavior_lib.spark.raw_files import RawFile, find_files
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import BATCH_STATISTICS, EVENTS, EVENTS_QUARANTINE, INGEST_FILES, PIPELINE_RUNS
 
@@ -38,14 +38,22 @@ class LogRebuild:
     """
 
     def __init__(
-        self, spark: SparkSession, tables: Tables, warehouse: str, source: SourceConfig, progress: Progress, digest: str
+        self,
+        spark: SparkSession,
+        tables: Tables,
+        warehouse: str,
+        source: SourceConfig,
+        privacy: PrivacyConfig,
+        progress: Progress,
+        digest: str,
     ) -> None:
         """warehouse: where a folder for the work can be made. digest: of the configuration that decides the rows."""
         self._spark, self._tables, self._source, self._progress = spark, tables, source, progress
+        self._privacy = privacy
         self._batches = BatchRegistry(spark, tables, source.name).batches()
         plan = hashlib.sha256(f"{digest} {[_identity(batch) for batch in self._batches]}".encode()).hexdigest()[:16]
         folder = re.sub(r"[^\w.-]", "_", source.name)
-        self._folder = f"{warehouse.rstrip('/')}/.rebuild/{folder}-{plan}"
+        self._folder = f"{staging_root(warehouse)}/{folder}-{plan}"
         self._staging = Tables(spark, self._folder)
 
     def replay(self) -> RowCounts:
@@ -55,9 +63,9 @@ class LogRebuild:
             raise DataRefused("there is no batch to replay", where=f"source {self._source.name}", mend=mend)
         self._check_files()
         ledger = Ledger(self._spark, self._staging)
-        memory = StatisticsMemory(self._tables, self._source)
-        others = self._tables.read(EVENTS).where(F.col(EVENTS.source) != self._source.name)
-        ingest = BatchIngest(self._spark, self._staging, self._source, self._progress, memory, others)
+        ingest = BatchIngest(
+            self._spark, self._staging, self._source, self._privacy, self._progress, original=self._tables
+        )
         done = ledger.finished_batches(_JOB, self._source.name)
         for batch in self._batches:
             if batch.batch_id not in done:
@@ -79,7 +87,11 @@ class LogRebuild:
         return written
 
     def _check_files(self) -> None:
-        """A file that grew was taken twice, and counts as it was taken last."""
+        """A file that grew was taken twice, and counts as it was taken last. The files of a Delta table never change:
+        one that is gone is told when it is read.
+        """
+        if self._source.format == "delta":
+            return
         newest: dict[str, RawFile] = {file.path: file for batch in self._batches for file in batch.files}
         for folder in sorted({path.rsplit("/", 1)[0] for path in newest}):
             wanted = {file for path, file in newest.items() if path.rsplit("/", 1)[0] == folder}
@@ -94,6 +106,11 @@ class LogRebuild:
         sums = [F.sum(name).cast("bigint") for name in (*names, runs.rows_conflict)]
         row = self._staging.read(runs).where(F.col(runs.job) == _JOB).agg(*sums).first()
         return RowCounts(*(row or ()))
+
+
+def staging_root(warehouse: str) -> str:
+    """The folder in which rebuilds work; what killed ones left there is of no use to anybody else."""
+    return f"{warehouse.rstrip('/')}/.rebuild"
 
 
 def fingerprint(rows: DataFrame) -> tuple[int, ...]:

@@ -9,21 +9,26 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from behavior_lib.config.schema import PrivacyConfig
 from behavior_lib.config.source import SourceConfig
 from behavior_lib.progress import Progress
 from behavior_lib.spark.batches import Batch, BatchRegistry
 from behavior_lib.spark.canonical import RAW, canonical
 from behavior_lib.spark.clean import BROKEN, accepted, is_late, judge
 from behavior_lib.spark.dedupe import IS_CONFLICT, IS_DUPLICATE, mark_duplicates
+from behavior_lib.spark.elements import NO_ELEMENT
 from behavior_lib.spark.ingest import as_events
 from behavior_lib.spark.ledger import RowCounts
 from behavior_lib.spark.memory import StatisticsMemory
-from behavior_lib.spark.raw import UNREADABLE, read_raw
+from behavior_lib.spark.privacy import Privacy
+from behavior_lib.spark.raw import read_raw
+from behavior_lib.spark.raw_files import UNREADABLE
 from behavior_lib.spark.rules import CONFLICT
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE
 
 _IS_HELD = "_is_held"
+_NEED_THE_FILES = ("unreadable_row", "no_element", CONFLICT)
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,11 @@ class QuarantineReplay:
     wins, and only a rebuild can put it in the other's place. Killed and run again it ends in the same tables.
     """
 
-    def __init__(self, spark: SparkSession, tables: Tables, source: SourceConfig, progress: Progress) -> None:
+    def __init__(
+        self, spark: SparkSession, tables: Tables, source: SourceConfig, privacy: PrivacyConfig, progress: Progress
+    ) -> None:
         self._spark, self._tables, self._source, self._progress = spark, tables, source, progress
+        self._privacy = Privacy(spark, tables, source, privacy)
         self._memory = StatisticsMemory(tables, source)
 
     def run(self) -> tuple[RowCounts, int]:
@@ -68,8 +76,8 @@ class QuarantineReplay:
 
     def _waiting(self) -> DataFrame:
         """Quarantined rows that can be judged again."""
-        rules = F.col(EVENTS_QUARANTINE.rules)
-        readable = ~F.array_contains(rules, "unreadable_row") & ~F.array_contains(rules, CONFLICT)
+        beyond = F.array(*(F.lit(rule) for rule in _NEED_THE_FILES))
+        readable = ~F.arrays_overlap(EVENTS_QUARANTINE.rules, beyond)
         own = F.col(EVENTS_QUARANTINE.source) == self._source.name
         return self._tables.pinned(EVENTS_QUARANTINE).where(
             own & readable & F.col(EVENTS_QUARANTINE.payload).isNotNull()
@@ -95,7 +103,7 @@ class QuarantineReplay:
                 events = accepted(marked.where(moves)).drop(IS_DUPLICATE, IS_CONFLICT, _IS_HELD)
                 self._tables.insert(EVENTS, as_events(events, self._source.name, batch.batch_id))
             if fates.accepted + fates.duplicate:
-                self._tables.delete(EVENTS_QUARANTINE, marked.where(goes).select(*EVENTS_QUARANTINE.key))
+                self._tables.delete(EVENTS_QUARANTINE, marked.where(goes).select(*EVENTS_QUARANTINE.key).distinct())
             return fates
         finally:
             marked.unpersist()
@@ -103,8 +111,9 @@ class QuarantineReplay:
     def _judged(self, batch: Batch, later: Sequence[str]) -> DataFrame:
         """The batch's waiting rows, judged, with the quarantine's key, `_is_duplicate`, `_is_conflict`, `_is_held`."""
         raw = read_raw(self._spark, self._source, batch.files)
-        statistics = self._memory.of_batch(canonical(raw, self._source), batch)
-        fields = raw.drop(UNREADABLE).schema
+        privacy = self._privacy.of(batch.batch_id)
+        statistics = self._memory.of_batch(privacy.before_rules(canonical(raw, self._source)), batch)
+        fields = privacy.payload_schema(raw.drop(UNREADABLE, NO_ELEMENT).schema)
         waiting = self._waiting().where(F.col(EVENTS_QUARANTINE.batch_id) == batch.batch_id)
         copies = waiting.withColumn(
             "_copy", F.explode(F.sequence(F.lit(1), F.col(EVENTS_QUARANTINE.n_rows).cast("int")))
@@ -114,11 +123,14 @@ class QuarantineReplay:
             *(F.col(name).alias(f"_{name}") for name in EVENTS_QUARANTINE.key),
         )
         keys = [f"_{name}" for name in EVENTS_QUARANTINE.key]
+        markers = {UNREADABLE: F.lit(None).cast("string"), NO_ELEMENT: F.lit(False)}
         rows = canonical(
-            parsed.select("_row.*", *keys).withColumn(UNREADABLE, F.lit(None).cast("string")), self._source
+            parsed.select("_row.*", *keys).withColumns({k: v for k, v in markers.items() if k in raw.columns}),
+            self._source,
         )
-        named = rows.withColumns({name: F.col(RAW)[f"_{name}"] for name in EVENTS_QUARANTINE.key})
+        named = privacy.from_payload(rows).withColumns({name: F.col(RAW)[f"_{name}"] for name in EVENTS_QUARANTINE.key})
         judged = judge(named, self._source, batch.accepted_at, batch.late_before, statistics)
+        judged = privacy.identified(judged)
         log = self._tables.pinned(EVENTS)
         passing = mark_duplicates(judged.where(F.size(BROKEN) == 0), log)
         taken = log.where((F.col(EVENTS.source) == self._source.name) & F.col(EVENTS.batch_id).isin(list(later)))

@@ -10,7 +10,8 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from behavior_lib.config.source import Policy, RuleConfig, SourceConfig
-from behavior_lib.spark.raw import UNREADABLE
+from behavior_lib.spark.elements import NO_ELEMENT
+from behavior_lib.spark.raw_files import UNREADABLE
 from behavior_lib.tables import EVENTS
 
 LATE, CONFLICT = "late", "conflict"
@@ -46,7 +47,8 @@ def built_in_rules(accepted_at: datetime) -> list[Rule]:
 
 def row_rules(source: SourceConfig) -> list[Rule]:
     """The source's rules that one row alone decides."""
-    return [Rule(rule.id, rule.policy, _never_null(_broken(rule))) for rule in source.rules if is_row_rule(rule)]
+    own = [Rule("no_element", Policy.quarantine, F.col(NO_ELEMENT))] if source.explode is not None else []
+    return own + [Rule(rule.id, rule.policy, _never_null(_broken(rule))) for rule in source.rules if is_row_rule(rule)]
 
 
 def is_row_rule(rule: RuleConfig) -> bool:

@@ -45,15 +45,24 @@ def start_session(name: str, config: SparkConfig) -> SparkSession:
 
 
 @contextmanager
-def local_time(spark: SparkSession, timezone: str) -> Iterator[None]:
-    """Inside, times without an offset are read in `timezone`. Frames must be analysed before the block ends."""
-    key = "spark.sql.session.timeZone"
-    before = spark.conf.get(key)
-    spark.conf.set(key, timezone)
+def session_conf(spark: SparkSession, key: str, value: str) -> Iterator[None]:
+    """Inside, one key of the session has another value."""
+    before = spark.conf.get(key, None)
+    spark.conf.set(key, value)
     try:
         yield
     finally:
-        spark.conf.set(key, str(before))
+        if before is None:
+            spark.conf.unset(key)
+        else:
+            spark.conf.set(key, before)
+
+
+@contextmanager
+def local_time(spark: SparkSession, timezone: str) -> Iterator[None]:
+    """Inside, times without an offset are read in `timezone`. Frames must be analysed before the block ends."""
+    with session_conf(spark, "spark.sql.session.timeZone", timezone):
+        yield
 
 
 def _logging(config: SparkConfig) -> dict[str, str]:

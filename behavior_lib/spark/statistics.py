@@ -16,8 +16,10 @@ from behavior_lib.tables import BATCH_STATISTICS as STATISTICS
 from behavior_lib.tables import EVENTS
 
 WHOLE_BATCH = ""
+# Name of the column that stands beside the plain user id while rows are judged.
+PSEUDONYM = "_pseudonym"
 _THRESHOLDS = {OutlierTest.iqr: 1.5, OutlierTest.zscore: 3.0}
-_RULE, _GROUP, _NUMBER, _TEXT, _COUNT = "_rule", "_group", "_number", "_text", "_count"
+_RULE, _USER, _GROUP, _NUMBER, _TEXT, _COUNT = "_rule", "_user", "_group", "_number", "_text", "_count"
 _QUARTILES, _VALUES, _MODE, _TOTAL, _MEAN, _DEVIATION = (
     "_quartiles",
     "_values",
@@ -29,17 +31,35 @@ _QUARTILES, _VALUES, _MODE, _TOTAL, _MEAN, _DEVIATION = (
 
 
 @dataclass(frozen=True)
+class Group:
+    """What rows are measured together: those of one user, one value, both, or all of a batch."""
+
+    is_of_users: bool = False
+    value: Column | None = None
+
+    @property
+    def is_whole_batch(self) -> bool:
+        """Whether there is one group."""
+        return not self.is_of_users and self.value is None
+
+    def columns(self, rows: DataFrame) -> tuple[Column, Column]:
+        """user_id and group_value of each row. A user goes by the pseudonym where the rows have one."""
+        user = F.col(PSEUDONYM if PSEUDONYM in rows.columns else EVENTS.user_id) if self.is_of_users else F.lit("")
+        return user, F.lit(WHOLE_BATCH) if self.value is None else self.value
+
+
+@dataclass(frozen=True)
 class Statistic:
     """One statistic that a source asks for.
 
-    group: rows of one value of it are measured together. number, text: the value that is measured; rows where both are
-    null do not count, unless they themselves are counted. low, high, fill: made of the measurements. at_least: groups
-    of fewer rows are left out.
+    group: which rows are measured together. number, text: the value that is measured; rows where both are null do not
+    count, unless they themselves are counted. low, high, fill: made of the measurements. at_least: groups of fewer
+    rows are left out.
     """
 
     rule_id: str
     definition: str
-    group: Column
+    group: Group
     number: Column | None = None
     text: Column | None = None
     low: Column | None = None
@@ -55,15 +75,17 @@ def wanted_statistics(source: SourceConfig) -> list[Statistic]:
     return found + [_filling(source, column) for column, how in source.missing.items() if how in IMPUTATIONS]
 
 
-def group_of(rule: RuleConfig) -> Column:
-    """The group_value that a row is judged by."""
+def group_of(rule: RuleConfig) -> Group:
+    """The rows that a rule measures together."""
     if rule.robot is not None:
-        return F.concat_ws("\x1f", EVENTS.user_id, F.to_date(EVENTS.event_time).cast("string"))
-    return F.col(rule.by).cast("string") if rule.by is not None else F.lit(WHOLE_BATCH)
+        return Group(is_of_users=True, value=F.to_date(EVENTS.event_time).cast("string"))
+    if rule.by == EVENTS.user_id:
+        return Group(is_of_users=True)
+    return Group() if rule.by is None else Group(value=F.col(rule.by).cast("string"))
 
 
 def measure(sound: DataFrame, statistics: Sequence[Statistic]) -> DataFrame:
-    """rule_id, definition, group_value, low, high, fill and n_rows: one row a statistic and group, in one pass.
+    """The columns of BATCH_STATISTICS but source and batch_id: one row a statistic and group, in one pass.
 
     sound: canonical rows that break no row rule. Equal values are counted first, so that what a statistic is made of
     does not depend on the order of the rows; the distinct values of a group must fit into the memory of a task.
@@ -73,19 +95,20 @@ def measure(sound: DataFrame, statistics: Sequence[Statistic]) -> DataFrame:
     for statistic in statistics:
         number = nothing[_NUMBER] if statistic.number is None else F.nanvl(statistic.number, nothing[_NUMBER])
         text = nothing[_TEXT] if statistic.text is None else statistic.text
+        user, value = statistic.group.columns(sound)
         entry = F.struct(
             F.lit(statistic.rule_id).alias(_RULE),
-            statistic.group.alias(_GROUP),
+            user.alias(_USER),
+            value.alias(_GROUP),
             number.alias(_NUMBER),
             text.alias(_TEXT),
         )
         is_counted = statistic.number is None and statistic.text is None
         entries.append(F.when(F.lit(is_counted) | number.isNotNull() | text.isNotNull(), entry))
     rows = sound.select(F.explode(F.array(*entries)).alias("_entry")).where("_entry is not null").select("_entry.*")
-    values = (
-        rows.where(F.col(_GROUP).isNotNull()).groupBy(_RULE, _GROUP, _NUMBER, _TEXT).agg(F.count("*").alias(_COUNT))
-    )
-    measured = values.groupBy(_RULE, _GROUP).agg(
+    is_grouped = F.col(_USER).isNotNull() & F.col(_GROUP).isNotNull()
+    values = rows.where(is_grouped).groupBy(_RULE, _USER, _GROUP, _NUMBER, _TEXT).agg(F.count("*").alias(_COUNT))
+    measured = values.groupBy(_RULE, _USER, _GROUP).agg(
         F.expr(f"percentile({_NUMBER}, array(0.25, 0.5, 0.75), {_COUNT})").alias(_QUARTILES),
         F.sort_array(F.collect_list(F.struct(_NUMBER, _COUNT))).alias(_VALUES),
         # The most frequent value, the smallest of several.
@@ -111,6 +134,7 @@ def _named(measured: DataFrame, statistics: Sequence[Statistic]) -> DataFrame:
     return measured.where(F.col(_TOTAL) >= least).select(
         F.col(_RULE).alias(STATISTICS.rule_id),
         chosen({s.rule_id: F.lit(s.definition) for s in statistics}, "string").alias(STATISTICS.definition),
+        F.col(_USER).alias(STATISTICS.user_id),
         F.col(_GROUP).alias(STATISTICS.group_value),
         chosen({s.rule_id: s.low for s in statistics}, "double").alias(STATISTICS.low),
         chosen({s.rule_id: s.high for s in statistics}, "double").alias(STATISTICS.high),
@@ -153,7 +177,7 @@ def _filling(source: SourceConfig, column: str) -> Statistic:
     return Statistic(
         name,
         _definition({"missing": column, "value": how}),
-        F.lit(WHOLE_BATCH),
+        Group(),
         number=value if is_number else None,
         text=None if is_number else value,
         fill=fill[how] if is_number else F.col(_MODE)[_TEXT],

@@ -54,6 +54,14 @@ class Tables:
         changes = self._open(reader.option("startingVersion", after + 1).option("endingVersion", until), spec)
         return changes.where("_change_type = 'insert'").drop("_change_type", "_commit_timestamp")
 
+    def exists(self, spec: TableSpec) -> bool:
+        """Whether the table was ever written or read; asking does not create it."""
+        if spec.name in self._created:
+            return True
+        if self._catalog is not None:
+            return self._spark.catalog.tableExists(self._name(spec))
+        return DeltaTable.isDeltaTable(self._spark, self._path(spec))
+
     def version(self, spec: TableSpec) -> int:
         """The newest version of the table, which is created where it is missing."""
         self._ensure(spec)
@@ -68,6 +76,35 @@ class Tables:
         if self._catalog is None:
             return self._path(spec)
         return str(self._delta(spec).detail().first()["location"])  # type: ignore[index]
+
+    def local_folder(self, spec: TableSpec) -> str | None:
+        """The folder of a table on a local disk, whose log can be read without Spark; None for every other table."""
+        return self._path(spec) if self._is_local else None
+
+    def sql_name(self, spec: TableSpec) -> str:
+        """How a SQL statement names the table."""
+        return self._name(spec) if self._catalog is not None else f"delta.`{self._path(spec)}`"
+
+    def rearrange(self, spec: TableSpec, frame: DataFrame, where: str | None, note: str) -> int:
+        """Put the same rows into other files, in one commit with a note, of which the change feed tells nothing.
+
+        frame: the table's rows that meet `where` (on partition columns; None: all rows), read without a version: Delta
+        then reads them again inside the commit, so that rows appended meanwhile are not lost. Returns the version.
+        """
+        self._check(spec, frame)
+        writer = (
+            frame.write.format("delta").mode("overwrite").option("dataChange", "false").option("userMetadata", note)
+        )
+        with self._alone(spec):
+            self._save(spec, writer.option("replaceWhere", where) if where is not None else writer)
+        return self.version(spec)
+
+    def properties(self, spec: TableSpec) -> dict[str, str]:
+        """The table's properties."""
+        self._ensure(spec)
+        if self._is_local:
+            return dict(deltalake.DeltaTable(self._path(spec)).metadata().configuration)
+        return dict(self._delta(spec).detail().first()["properties"])  # type: ignore[index]
 
     def append(self, spec: TableSpec, frame: DataFrame, *, writer: str, number: int) -> int:
         """Append once: a second append with the same writer and number, or a lower one, writes nothing.
@@ -94,13 +131,6 @@ class Tables:
             self._save(spec, writer.option("replaceWhere", where) if where is not None else writer)
         return self.version(spec)
 
-    def delete(self, spec: TableSpec, rows: DataFrame) -> int:
-        """Remove the rows whose key `rows` has, in one commit. Returns the version after it."""
-        gone = self._delta(spec).alias("old").merge(rows.select(*spec.key).distinct().alias("new"), _same_key(spec))
-        with self._alone(spec):
-            gone.whenMatchedDelete().execute()
-        return self.version(spec)
-
     def merge(self, spec: TableSpec, frame: DataFrame, stale: DataFrame | None = None, *, update: bool = True) -> int:
         """Insert or update by key, in one commit. Returns the version after it.
 
@@ -123,6 +153,24 @@ class Tables:
             merge.whenNotMatchedInsert(~F.col(f"new.{flag}"), values).execute()
         return self.version(spec)
 
+    def delete(self, spec: TableSpec, keys: DataFrame) -> int:
+        """Delete the rows that equal a row of `keys` in its columns. Returns the version after it.
+
+        By a join and not by a condition: Delta writes conditions into the log, and the keys may be what is to go.
+        """
+        condition = reduce(lambda a, b: a & b, (F.col(f"old.{name}") == F.col(f"gone.{name}") for name in keys.columns))
+        merge = self._delta(spec).alias("old").merge(keys.alias("gone"), condition)
+        with self._alone(spec):
+            merge.whenMatchedDelete().execute()
+        return self.version(spec)
+
+    def allow_nulls(self, spec: TableSpec) -> None:
+        """Take over nullable columns of the spec into a table that was made before they were."""
+        stored = {field.name: field.nullable for field in self.read(spec).schema}
+        for column in spec.columns:
+            if column.nullable and not stored[column.name]:
+                self._spark.sql(f"ALTER TABLE {self.sql_name(spec)} ALTER COLUMN {column.name} DROP NOT NULL")
+
     def _check(self, spec: TableSpec, frame: DataFrame) -> None:
         self._ensure(spec)
         expected = {field.name: field.dataType for field in struct_type(spec)}
@@ -138,7 +186,7 @@ class Tables:
         """Make the table where it is missing, and give an older one what its spec has gained since."""
         if spec.name in self._created:
             return
-        target = self._name(spec) if self._catalog is not None else f"delta.`{self._path(spec)}`"
+        target = self.sql_name(spec)
         with self._alone(spec):
             self._spark.sql(create_table(spec, target))
             for statement in self._migrations(spec, target):

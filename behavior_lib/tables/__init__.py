@@ -4,6 +4,7 @@ from behavior_lib.tables.embeddings import EVALUATIONS, ITEM_EMBEDDINGS, USER_EM
 from behavior_lib.tables.events import BATCH_STATISTICS, EVENTS, EVENTS_QUARANTINE, INGEST_FILES
 from behavior_lib.tables.items import EVENT_TYPES, ITEMS
 from behavior_lib.tables.pipeline_runs import PIPELINE_RUNS
+from behavior_lib.tables.privacy import FORGOTTEN_USERS, PSEUDONYM_KEYS
 from behavior_lib.tables.sequences import SEQUENCES
 from behavior_lib.tables.sessions import SESSION_ALIAS, SESSIONS
 from behavior_lib.tables.spec import TableSpec
@@ -13,6 +14,8 @@ ALL_TABLES: tuple[TableSpec, ...] = (
     EVENTS_QUARANTINE,
     INGEST_FILES,
     BATCH_STATISTICS,
+    PSEUDONYM_KEYS,
+    FORGOTTEN_USERS,
     SESSIONS,
     SESSION_ALIAS,
     ITEMS,
@@ -31,10 +34,12 @@ __all__ = [
     "EVENTS",
     "EVENTS_QUARANTINE",
     "EVENT_TYPES",
+    "FORGOTTEN_USERS",
     "INGEST_FILES",
     "ITEMS",
     "ITEM_EMBEDDINGS",
     "PIPELINE_RUNS",
+    "PSEUDONYM_KEYS",
     "SEQUENCES",
     "SESSIONS",
     "SESSION_ALIAS",

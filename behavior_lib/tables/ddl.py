@@ -18,9 +18,7 @@ def create_table(spec: TableSpec, target: str) -> str:
         f"  `{column.name}` {column.type.ddl}{'' if column.nullable else ' NOT NULL'} COMMENT {_quoted(column.meaning)}"
         for column in spec.columns
     )
-    # The change feed of an append-only table costs nothing: its rows are the added files.
-    properties = {**_PROPERTIES, "delta.enableChangeDataFeed": str(spec.append_only).lower()}
-    properties |= {CHECK_PREFIX + name: condition for name, condition in spec.checks}
+    properties = table_properties(spec) | {CHECK_PREFIX + name: condition for name, condition in spec.checks}
     told = ", ".join(f"'{key}' = {_quoted(value)}" for key, value in properties.items())
     partitions = f"\nPARTITIONED BY ({', '.join(spec.partition_by)})" if spec.partition_by else ""
     grain = _quoted(spec.grain)
@@ -38,6 +36,17 @@ def add_column(target: str, column: Column) -> str:
 def add_check(target: str, name: str, condition: str) -> str:
     """`ALTER TABLE` that makes Delta refuse rows which do not meet the condition."""
     return f"ALTER TABLE {target} ADD CONSTRAINT {name} CHECK ({condition})"
+
+
+def table_properties(spec: TableSpec) -> dict[str, str]:
+    """The Delta properties that the table has."""
+    return {
+        **_PROPERTIES,
+        # The change feed of an append-only table costs nothing: its rows are the added files.
+        "delta.enableChangeDataFeed": str(spec.append_only).lower(),
+        # Otherwise Delta keeps the extremes of the first 32 columns, texts that nobody filters on among them.
+        "delta.dataSkippingStatsColumns": ",".join(spec.statistics_columns),
+    }
 
 
 def _quoted(text: str) -> str:

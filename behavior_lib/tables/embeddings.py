@@ -8,6 +8,7 @@ USER_EMBEDDINGS = TableSpec(
     key=("user_id", "model_version"),
     partition_by=("model_version",),
     sort_by=("user_id",),
+    filter_on=("model_name", "events_version"),
     columns=(
         Column("user_id", STRING, "who"),
         Column("model_name", STRING, "registered model"),
@@ -27,6 +28,7 @@ ITEM_EMBEDDINGS = TableSpec(
     key=("item_id", "model_version"),
     partition_by=("model_version",),
     sort_by=("item_index",),
+    filter_on=("model_name",),
     columns=(
         Column("item_id", STRING, "the item"),
         Column("item_index", INT, "its index in items"),

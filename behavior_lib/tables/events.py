@@ -19,6 +19,7 @@ EVENTS = TableSpec(
     key=("event_id",),
     partition_by=("event_date",),
     sort_by=("user_id", "event_time", "event_id"),
+    filter_on=("source", "batch_id"),
     append_only=True,
     checks=(("event_named", "event_id <> '' and user_id <> '' and event_type <> ''"),),
     columns=(
@@ -94,17 +95,18 @@ INGEST_FILES = TableSpec(
 BATCH_STATISTICS = TableSpec(
     name="batch_statistics",
     grain="one statistic that a rule judged a batch by, kept so that a replay judges alike",
-    key=("source", "batch_id", "rule_id", "group_value"),
+    key=("source", "batch_id", "rule_id", "user_id", "group_value"),
     append_only=True,
     columns=(
         Column("source", STRING, "name of the source"),
         Column("batch_id", STRING, "the batch"),
         Column("rule_id", STRING, "id of the rule, or missing.<column>"),
         Column("definition", STRING, "the rule as JSON: a changed rule measures anew"),
+        Column("user_id", STRING, "who is measured; empty where the groups are no users"),
         Column(
             "group_value",
             STRING,
-            "value of the rule's `by` column; user and UTC day of a robot; empty where the whole batch is one group",
+            "value of the rule's `by` column; UTC day of a robot; empty where a user or the whole batch is one group",
         ),
         Column("low", DOUBLE, "smallest value that is no outlier", nullable=True),
         Column("high", DOUBLE, "largest value that is no outlier", nullable=True),

@@ -18,9 +18,9 @@ ITEMS = TableSpec(
         Column(
             "item_index", INT, "append-only number, never changed or reused: 0 padding, 1 mask, 2 unknown, items from 3"
         ),
-        Column("n_events", LONG, "events that name the item"),
-        Column("first_seen", TIMESTAMP, "UTC time of its first event"),
-        Column("last_seen", TIMESTAMP, "UTC time of its last event"),
+        Column("n_events", LONG, "events that name the item; 0 where all who did were forgotten"),
+        Column("first_seen", TIMESTAMP, "UTC time of its first event; null where none is left", nullable=True),
+        Column("last_seen", TIMESTAMP, "UTC time of its last event; null where none is left", nullable=True),
         Column("attributes", map_of(STRING, STRING), "what the source's item file says of it", nullable=True),
     ),
 )

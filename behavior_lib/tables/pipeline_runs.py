@@ -6,6 +6,7 @@ PIPELINE_RUNS = TableSpec(
     name="pipeline_runs",
     grain="one job run",
     key=("run_id",),
+    filter_on=("job", "source", "finished_at"),
     append_only=True,
     checks=(
         (

@@ -9,6 +9,7 @@ SEQUENCES = TableSpec(
     grain="one chunk of one user's history before a split's cut; chunk 0 holds the newest events, oldest first",
     key=("user_id", "chunk_id", "split"),
     partition_by=("split",),
+    keeps_files=True,
     columns=(
         Column("user_id", STRING, "who"),
         Column("chunk_id", INT, "0 for the newest events, 1 for those before them, …"),

@@ -19,6 +19,7 @@ SESSIONS = TableSpec(
     partition_by=("session_date",),
     sort_by=("user_id", "session_start"),
     checks=(("ordered", "session_end >= session_start and n_events >= 1"),),
+    filter_on=("source", "session_end"),
     columns=(
         Column(
             "session_id",

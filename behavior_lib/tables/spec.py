@@ -63,6 +63,8 @@ class TableSpec:
     grain: what one row is. key: columns whose values no two rows share. partition_by: folders of the table, in order.
     sort_by: order of the rows inside a file. append_only: rows are never changed or removed by a job.
     checks: name → SQL that every row meets; Delta refuses a write with a row that does not.
+    filter_on: columns that jobs look rows up by, beside those of key and sort_by. keeps_files: readers take the files
+    as their writer laid them out, so nothing else may arrange them anew.
     """
 
     name: str
@@ -73,11 +75,19 @@ class TableSpec:
     sort_by: tuple[str, ...] = ()
     append_only: bool = False
     checks: tuple[tuple[str, str], ...] = ()
+    filter_on: tuple[str, ...] = ()
+    keeps_files: bool = False
 
     @cached_property
     def column_names(self) -> tuple[str, ...]:
         """The names, in the order of the columns."""
         return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def statistics_columns(self) -> tuple[str, ...]:
+        """Columns whose least and greatest value a file's entry in the log holds, so that readers skip files."""
+        looked_up = dict.fromkeys((*self.sort_by, *self.key, *self.filter_on))
+        return tuple(name for name in looked_up if name not in self.partition_by)
 
     def column(self, name: str) -> Column:
         """The column of that name. Raises KeyError where there is none."""

@@ -22,7 +22,9 @@ ALLOWED = {
     "models": {"errors", "tables", "data", "config"},
     "evaluation": {"errors", "tables", "models", "data", "config"},
     "inference": {"errors", "tables", "models", "data"},
+    "profile": {"errors", "tables"},
     "samples": {"errors"},
+    "privacy": {"errors", "config", "tables"},
     "report": {"errors", "tables", "evaluation", "version"},
     "train": {"errors", "tables", "config", "data", "models", "evaluation", "progress", "version"},
 }

@@ -106,23 +106,58 @@ def test_a_source_that_does_not_fit_its_files(shop, source, old: str, new: str, 
 
 
 def test_a_json_column_that_no_row_has_is_named(shop, source):
-    text = YAML.replace("value string", "value string, price string").replace("cast(value as", "cast(price as")
-    code, sentence = failure(shop.run("ingest", source(text, a_json=line())))
+    needed = YAML.replace("value string", "value string, price string not null").replace("cast(value", "cast(price")
+    code, sentence = failure(shop.run("ingest", source(needed, a_json=line())))
     assert (code, sentence) == (
         2,
         "a column that the source names is absent in the files of source shop: 'price'; "
         "correct the source's columns or the files",
     )
+    told = shop.run("ingest", source(needed.replace(" not null", "")))
+    assert (told["exit_code"], told["rows"]["accepted"]) == (0, 1)
+    assert "no row of the batch has column price of source shop; it is null" in told["stderr"]
+    assert shop.tables.read(EVENTS).first().value is None
 
 
-def test_a_csv_file_with_another_header_is_refused(shop, source):
+def test_csv_files_with_other_headers_are_one_batch_and_one_without_users_is_refused(shop, source):
     text = YAML.replace("format: json", "format: csv\noptions: {header: 'true'}")
     good = b"user,item,time,value\nu1,i1,2017-05-01 12:00:00,1\n"
-    swapped = b"item,user,time,value\ni1,u1,2017-05-01 12:00:00,1\n"
-    code, sentence = failure(shop.run("ingest", source(text, a_csv=good, b_csv=swapped)))
+    swapped = b"item,user,time,coupon\ni2,u2,2017-05-01 12:00:00,1\n"
+    nobody = b"item,time,value\ni3,2017-05-01 12:00:00,1\n"
+    code, sentence = failure(shop.run("ingest", source(text, a_csv=good, b_csv=swapped, c_csv=nobody)))
     assert code == 3
-    assert sentence.startswith("the header of a CSV file differs in file:")
-    assert shop.tables.read(EVENTS).count() == 0
+    assert sentence.startswith("a column that the source needs is missing in file:")
+    assert shop.tables.read(INGEST_FILES).count() == 0
+    shop.run("ingest", source(text, c_csv=b"time,item,user\n2017-05-01 12:00:00,i3,u3\n"))
+    rows = shop.tables.read(EVENTS).select(EVENTS.user_id, EVENTS.item_id, EVENTS.value).collect()
+    assert sorted(map(tuple, rows)) == [("u1", "i1", 1.0), ("u2", "i2", None), ("u3", "i3", None)]
+
+
+LOG = """
+name: shop
+format: text
+path: ${paths.raw}/*
+pattern: '(?<user>(x'
+columns: {user_id: user, event_type: "'view'", event_time: try_to_timestamp(user)}
+key: [user]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (f"{YAML}explode: item\n", "explode needs an array in source shop: 'string'; explode item is not one; "),
+        (
+            YAML.replace("value string", "value struct<a: int>").replace("cast(value", "cast(value.b"),
+            "a field that the source names is not in its files: ",
+        ),
+        (LOG, "a pattern of the source is no Java regular expression: "),
+    ],
+)
+def test_a_source_that_spark_finds_wrong(shop, source, text: str, sentence: str):
+    code, told = failure(shop.run("ingest", source(text, a_json=line())))
+    assert code == 2
+    assert told.startswith(sentence)
 
 
 def test_a_cast_that_fails_names_the_mend(shop, source):

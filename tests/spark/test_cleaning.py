@@ -12,7 +12,8 @@ from behavior_lib.errors import ConfigError
 from behavior_lib.spark.canonical import canonical, key_carries_time
 from behavior_lib.spark.clean import BROKEN, accepted, judge, rejected
 from behavior_lib.spark.dedupe import IS_DUPLICATE, mark_duplicates
-from behavior_lib.spark.raw import RawFile, find_files, read_raw
+from behavior_lib.spark.raw import read_raw
+from behavior_lib.spark.raw_files import RawFile, find_files
 from behavior_lib.tables import EVENTS
 
 ACCEPTED_AT = datetime(2017, 6, 1, tzinfo=timezone.utc)

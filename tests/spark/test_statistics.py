@@ -7,8 +7,7 @@ from pyspark.sql import functions as F
 from behavior_lib.config.source import OutlierTest, RuleConfig, SourceConfig
 from behavior_lib.errors import ConfigError
 from behavior_lib.spark.schema import rows_frame
-from behavior_lib.spark.statistics import WHOLE_BATCH, measure, wanted_statistics
-from behavior_lib.tables import BATCH_STATISTICS as STATISTICS
+from behavior_lib.spark.statistics import PSEUDONYM, WHOLE_BATCH, measure, wanted_statistics
 from behavior_lib.tables import EVENTS
 from tests.spark.conftest import event
 
@@ -29,9 +28,9 @@ def sound(spark):
     return frame.unionByName(not_a_number)
 
 
-def measured(rows, of: SourceConfig) -> dict[tuple[str, str], tuple]:
+def measured(rows, of: SourceConfig) -> dict[tuple[str, str, str], tuple]:
     found = measure(rows, wanted_statistics(of)).collect()
-    return {(r[STATISTICS.rule_id], r[STATISTICS.group_value]): (r.low, r.high, r.fill, r.n_rows) for r in found}
+    return {(r.rule_id, r.user_id, r.group_value): (r.low, r.high, r.fill, r.n_rows) for r in found}
 
 
 def test_fences_and_fillings_are_those_of_numpy_in_one_pass(sound):
@@ -43,15 +42,15 @@ def test_fences_and_fillings_are_those_of_numpy_in_one_pass(sound):
     first, middle, third = np.percentile(VALUES, [25, 50, 75])
     found = measured(sound, of)
     fences = first - 2 * (third - first), third + 2 * (third - first)
-    assert found["tukey", WHOLE_BATCH][:2] == pytest.approx(fences, rel=1e-12)
-    assert found["tukey", WHOLE_BATCH][2:] == (None, 101)
+    assert found["tukey", "", WHOLE_BATCH][:2] == pytest.approx(fences, rel=1e-12)
+    assert found["tukey", "", WHOLE_BATCH][2:] == (None, 101)
     for user in (0, 1):
         own = VALUES[user::2]
         low, high = own.mean() - 3 * own.std(), own.mean() + 3 * own.std()
-        assert found["sigma", f"u{user}"][:2] == pytest.approx((low, high), rel=1e-12)
-        assert found["sigma", f"u{user}"][2:] == (None, len(own))
-    assert float(found["missing.value", WHOLE_BATCH][2]) == middle
-    assert found["missing.item_id", WHOLE_BATCH] == (None, None, "i", 1)
+        assert found["sigma", f"u{user}", ""][:2] == pytest.approx((low, high), rel=1e-12)
+        assert found["sigma", f"u{user}", ""][2:] == (None, len(own))
+    assert float(found["missing.value", "", WHOLE_BATCH][2]) == middle
+    assert found["missing.item_id", "", WHOLE_BATCH] == (None, None, "i", 1)
     assert len(found) == 5
     plan = measure(sound, wanted_statistics(of))._jdf.queryExecution().executedPlan().treeString()
     assert plan.count("Generate explode") == 1
@@ -64,7 +63,7 @@ def test_the_order_of_the_rows_changes_no_bit(sound):
     total = 0.0
     for value, count in zip(*np.unique(VALUES, return_counts=True), strict=True):
         total += value * count
-    assert float(measured(sound, of)["missing.value", WHOLE_BATCH][2]) == total / len(VALUES)
+    assert float(measured(sound, of)["missing.value", "", WHOLE_BATCH][2]) == total / len(VALUES)
 
 
 def test_only_robots_are_told(sound):
@@ -73,14 +72,17 @@ def test_only_robots_are_told(sound):
         day = row.user_id, str(row.event_date)
         counts[day] = counts.get(day, 0) + 1
     found = measured(sound, source(RuleConfig(id="robot", robot=17)))
-    expected = {("robot", "\x1f".join(day)): (None, None, None, n) for day, n in counts.items() if n > 17}
+    expected = {("robot", *day): (None, None, None, n) for day, n in counts.items() if n > 17}
     assert expected
     assert found == expected
+    hidden = sound.withColumn(PSEUDONYM, F.concat(F.lit("p"), EVENTS.user_id))
+    told = measured(hidden, source(RuleConfig(id="robot", robot=17)))
+    assert told == {(rule, f"p{user}", day): value for (rule, user, day), value in expected.items()}
 
 
 def test_of_the_most_frequent_values_the_smallest_fills(spark):
     rows = [event("u", f"2017-01-01 10:00:0{n}", value=v) for n, v in enumerate((10.0, 9.0, 10.0, 9.0, 3.0))]
-    assert measured(rows_frame(spark, EVENTS, rows), source(value="mode"))["missing.value", ""][2] == "9.0"
+    assert measured(rows_frame(spark, EVENTS, rows), source(value="mode"))["missing.value", "", ""][2] == "9.0"
 
 
 def test_a_mean_of_texts_is_refused():

@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 from behavior_lib.errors import BatchConflict, ContractBroken, LawBroken
 from behavior_lib.spark.batches import BatchRegistry
 from behavior_lib.spark.ledger import Ledger, RowCounts, RunRecord, Summary
-from behavior_lib.spark.raw import RawFile
+from behavior_lib.spark.raw_files import RawFile
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import EVENT_TYPES, INGEST_FILES, PIPELINE_RUNS

@@ -121,6 +121,33 @@ def test_a_source_is_read_with_its_defaults(tmp_path: Path):
             "neither columns.event_id nor key is given in source shop.yaml; name what makes a row unique",
         ),
         ("name: shop\n", "", "name is missing in source shop.yaml"),
+        ("format: json", "format: jsn", "unknown format in source shop.yaml: 'jsn'; did you mean json?"),
+        (
+            "format: json",
+            "format: kafka",
+            "unknown format in source shop.yaml: 'kafka'; one of json, csv, parquet, delta",
+        ),
+        ("key:", "pattern: '(?<a>x)'\nkey:", "pattern is for format text in source shop.yaml: 'json'"),
+        (
+            "format: json",
+            "format: text",
+            "format text needs a pattern in source shop.yaml; give a Java regular expression with a named group",
+        ),
+        (
+            "format: json",
+            "format: text\npattern: '(.*) (?:x)'",
+            "pattern has no named group in source shop.yaml: '(.*) (?:x)'; name them: (?<name>…), letters and",
+        ),
+        (
+            "format: json",
+            "format: text\npattern: '(?<a>x)'\nschema: a string",
+            "format text takes no schema in source shop.yaml; leave schema out: the pattern's groups are the columns",
+        ),
+        (
+            "format: json",
+            "format: delta\noptions: {versionAsOf: '1'}",
+            "unknown option in source shop.yaml: 'versionAsOf'; format delta has one option, skipChangeCommits",
+        ),
         (
             "key:",
             "session_gap: 30\nkey:",
@@ -147,7 +174,7 @@ def test_a_wrong_source_is_one_sentence(tmp_path: Path, old: str, new: str, sent
 
 
 def test_the_shipped_sources_are_sound():
-    for name in ("complete_journey", "online_retail"):
+    for name in ("complete_journey", "online_retail", "web_access_log", "clickstream"):
         assert load_source(load("local", overrides=[f"source={name}"]).config).name == name
 
 
