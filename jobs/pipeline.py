@@ -7,7 +7,7 @@ from typing import Any
 
 from behavior_lib import samples
 from behavior_lib.cli import load_job
-from behavior_lib.errors import GateNotPassed
+from behavior_lib.errors import DataRefused, GateNotPassed, TornFiles
 from behavior_lib.evaluation.judge import CHAMPION
 from behavior_lib.registry import Registry
 from behavior_lib.spark.job import Job, execute, exit_with, main
@@ -20,20 +20,22 @@ def run(job: Job) -> Summary:
     """Run each step as its own job, with its own line in the ledger.
 
     A model that does not pass the gate ends the run with GateNotPassed, but only after the present champion, where
-    there is one, has read the new events, and the report has told by how much the new one missed.
+    there is one, has read the new events, and the report has told by how much the new one missed. Torn files end it
+    with TornFiles, but only after what was taken beside them has gone the whole way.
     """
     if job.config.pipeline.sample is not None:
         with job.progress.step(f"sample data {job.config.pipeline.sample}"):
             samples.write(job.config.pipeline.sample, Path(job.config.paths.raw))
     told: list[dict[str, Any]] = []
-    refusal: GateNotPassed | None = None
+    refusal: DataRefused | None = None
     for name in STEPS:
-        if name == "embed" and refusal is not None and not _has_champion(job):
+        if name == "embed" and isinstance(refusal, GateNotPassed) and not _has_champion(job):
             continue
         try:
             told.append(execute(Job(name, job.loaded.for_job(name)), load_job(name).run))
             print(json.dumps(told[-1], ensure_ascii=False), file=sys.stderr)
-        except GateNotPassed as error:
+        except (GateNotPassed, TornFiles) as error:
+            job.progress.warn(str(error))
             refusal = error
     _say_where_to_look(job)
     if refusal is not None:

@@ -101,13 +101,14 @@ class BatchIngest:
         raw = read_raw(self._spark, self._source, batch.files, self._progress.warn)
         privacy = self._privacy.of(batch.batch_id)
         rows = privacy.before_rules(canonical(raw, self._source))
-        with self._progress.step(f"reading and judging {len(batch.files)} files of batch {batch.batch_id}"):
-            statistics = self._memory.of_batch(rows, batch)
-            judged = judge(rows, self._source, batch.accepted_at, batch.late_before, statistics)
-            judged = privacy.after_rules(judged).persist(StorageLevel.MEMORY_AND_DISK)
-            counts = self._count(judged)
-            self._refuse_absent_columns(raw, batch, counts)
+        statistics, judged = None, None
         try:
+            with self._progress.step(f"reading and judging {len(batch.files)} files of batch {batch.batch_id}"):
+                statistics = self._memory.of_batch(rows, batch)
+                judged = judge(rows, self._source, batch.accepted_at, batch.late_before, statistics)
+                judged = privacy.after_rules(judged).persist(StorageLevel.MEMORY_AND_DISK)
+                counts = self._count(judged)
+                self._refuse_absent_columns(raw, batch, counts)
             privacy.register()
             self.registry.register(replace(batch, newest_event_time=counts.newest))
             self._memory.keep(self._tables, statistics, batch)
@@ -116,9 +117,9 @@ class BatchIngest:
             written = self._write_events(marked, batch, counts)
             self._write_conflicts(marked, privacy.after_rules(conflicting(rows)), batch, written)
         finally:
-            judged.unpersist()
-            if statistics is not None:
-                statistics.unpersist()
+            for frame in (judged, statistics):
+                if frame is not None:
+                    frame.unpersist()
         quarantined = counts.quarantined + written.conflict
         told = RowCounts(counts.read, written.fresh, written.duplicate, quarantined, counts.late, written.conflict)
         told.check(batch.batch_id)
