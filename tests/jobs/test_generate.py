@@ -41,7 +41,7 @@ def test_ingest_counts_what_the_generator_promises(shop, generate):
     assert (told["exit_code"], told["status"], told["rows"]) == (0, "succeeded", {"written": 4000})
     assert told["counts"] == json.loads((shop.root / "raw/generated/_truth.json").read_text())["counts"]
     rows = shop.run("ingest", SOURCE)["rows"]
-    assert rows == {"read": 4000, "accepted": 3720, "duplicate": 200, "quarantined": 80, "late": 0}
+    assert rows == {"read": 4000, "accepted": 3720, "duplicate": 200, "quarantined": 80, "late": 0, "conflict": 0}
     rules = shop.tables.read(EVENTS_QUARANTINE).groupBy(EVENTS_QUARANTINE.rules).agg(F.sum(EVENTS_QUARANTINE.n_rows))
     assert {tuple(row[0]): row[1] for row in rules.collect()} == dict.fromkeys(BAD_KINDS.values(), 16)
     shop.run("sessionize", SOURCE)
@@ -70,7 +70,7 @@ def test_parquet_day_by_day_in_two_batches(shop, generate):
     one = shop.run("ingest", f"source={source}", "run.batch_id=one", f"run.input={folder}/{first}")["rows"]
     two = shop.run("ingest", f"source={source}")["rows"]
     summed = {name: one[name] + two[name] for name in one}
-    assert summed == {"read": 3000, "accepted": 2820, "duplicate": 150, "quarantined": 30, "late": 0}
+    assert summed == {"read": 3000, "accepted": 2820, "duplicate": 150, "quarantined": 30, "late": 0, "conflict": 0}
     assert two["duplicate"] > 0
     query = "select count(*), count(distinct request) from read_parquet(?)"
     counted = duckdb.execute(query, [f"{folder}/day=*/*.parquet"]).fetchone()

@@ -68,7 +68,7 @@ def test_csv_of_a_web_shop(profile, shop):
     done = shop.run("ingest", f"source={out}")
     assert done["rows"] == {
         "read": len(LINES), "accepted": len(good), "duplicate": len(LINES) - missing - len(good),
-        "quarantined": missing, "late": 0,
+        "quarantined": missing, "late": 0, "conflict": 0,
     }  # fmt: skip
     aside = shop.tables.read(EVENTS_QUARANTINE).select("rules").distinct().collect()
     assert [tuple(row.rules) for row in aside] == [("user_id_required",)]
@@ -94,7 +94,14 @@ def test_packed_json_of_a_grocery(profile, shop):
     assert "What ingest would make of these rows" in told["stderr"]
     assert yaml.safe_load(out.read_text())["path"] == "${paths.raw}/grocery/*"
     done = shop.run("ingest", f"source={out}")
-    assert done["rows"] == {"read": len(lines), "accepted": len(lines), "duplicate": 0, "quarantined": 0, "late": 0}
+    assert done["rows"] == {
+        "read": len(lines),
+        "accepted": len(lines),
+        "duplicate": 0,
+        "quarantined": 0,
+        "late": 0,
+        "conflict": 0,
+    }
 
     refused = profile("--source", str(out), "--out", str(out))
     assert refused["exit_code"] == 2

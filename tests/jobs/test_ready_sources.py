@@ -68,7 +68,7 @@ def test_an_access_log(shop):
     good = {line: found for line in lines if (found := LINE.fullmatch(line))}
     n_good, n_bad = sum(line in good for line in lines), sum(line not in good for line in lines)
     assert (n_bad, n_good - len(good)) == (8, 6)
-    assert rows == {"read": 280, "accepted": len(good), "duplicate": 6, "quarantined": 8, "late": 0}
+    assert rows == {"read": 280, "accepted": len(good), "duplicate": 6, "quarantined": 8, "late": 0, "conflict": 0}
     columns = (EVENTS.user_id, EVENTS.item_id, EVENTS.event_type, EVENTS.event_time, EVENTS.value, EVENTS.flags)
     stored = [tuple(row) for row in shop.tables.read(EVENTS).select(*columns).collect()]
     assert sorted(stored, key=str) == sorted((event_of(found) for found in good.values()), key=str)
@@ -122,6 +122,7 @@ def test_a_clickstream(shop):
         "duplicate": good - distinct,
         "quarantined": read - good,
         "late": 0,
+        "conflict": 0,
     }
     columns = (EVENTS.user_id, EVENTS.item_id, EVENTS.event_type, EVENTS.event_time, EVENTS.value)
     query = F.col(EVENTS.attributes)["query"]
@@ -158,7 +159,7 @@ def test_a_delta_table(shop, spark):
     assert shop.run("ingest", source, "run.batch_id=one", f"run.input={table}@v1")["exit_code"] == 3
     spark.sql(f"optimize delta.`{table}`")
     second = shop.run("ingest", source)
-    assert second["rows"] == {"read": 2, "accepted": 1, "duplicate": 1, "quarantined": 0, "late": 0}
+    assert second["rows"] == {"read": 2, "accepted": 1, "duplicate": 1, "quarantined": 0, "late": 0, "conflict": 0}
     assert shop.run("ingest", source)["status"] == "unchanged"
     spark.sql(f"delete from delta.`{table}` where user = 'u1'")
     refused = shop.run("ingest", source)
