@@ -171,6 +171,7 @@ class Bench:
             "duplicate": counts["duplicates"],
             "quarantined": counts["bad"],
             "late": 0,
+            "conflict": 0,
         }
         if rows != promised:
             raise SystemExit(f"ingest counted {rows} in {raw}, {promised} are there")
