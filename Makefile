@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo test soak test-browser lint types docs bench bench-etl ui clean clean-data
+.PHONY: help setup doctor demo test test-slow soak test-browser lint types docs bench bench-etl ui clean clean-data
 
 BIN := .venv/bin
 # Where Horovod cannot be built, HOROVOD=no goes on under torch.distributed.
@@ -25,8 +25,11 @@ doctor: setup ## Check that this machine and .venv can run the jobs
 demo: setup ## Run the whole way on the Complete Journey retail data
 	@$(BIN)/behavior pipeline --env local $(COMMUNICATOR) $(ARGS)
 
-test: setup ## Run every test but those that open a browser
-	@$(BIN)/python -m pytest tests --ignore=tests/browser -n 2 --dist loadfile $(ARGS)
+test: setup ## Run every test but the slow ones and those that open a browser
+	@$(BIN)/python -m pytest tests --ignore=tests/browser -m "not slow" -n 2 --dist loadfile $(ARGS)
+
+test-slow: setup ## Run the slow ones: killed runs, erased people, warehouses that are cared for
+	@$(BIN)/python -m pytest tests --ignore=tests/browser -m slow -n 2 --dist load $(ARGS)
 
 soak: setup ## Kill 60 runs at random moments and compare what they left (half an hour)
 	@$(BIN)/python -m pytest tests/e2e/test_kills.py --kills 60 $(ARGS)

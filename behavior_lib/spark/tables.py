@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
@@ -188,10 +189,17 @@ class Tables:
             return
         target = self.sql_name(spec)
         with self._alone(spec):
+            self._clear_half_made(spec)
             self._spark.sql(create_table(spec, target))
             for statement in self._migrations(spec, target):
                 self._spark.sql(statement)
         self._created.add(spec.name)
+
+    def _clear_half_made(self, spec: TableSpec) -> None:
+        """A run that was killed while it made a table leaves a log without a commit, which Delta takes for a table."""
+        log = Path(self._path(spec), "_delta_log")
+        if self._is_local and log.is_dir() and not any(log.glob("[0-9]*")):
+            shutil.rmtree(log)
 
     def _migrations(self, spec: TableSpec, target: str) -> list[str]:
         found = self._open(self._spark.read.format("delta"), spec).schema

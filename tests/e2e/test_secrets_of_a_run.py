@@ -14,7 +14,7 @@ from behavior_lib.privacy.keys import Key
 from tests.conftest import DATA
 from tests.jobs.remains import files_with
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 SECRET = "a secret that is long enough to be one"
 ROOT = Path(__file__).parents[2]

@@ -32,7 +32,7 @@ from tests.conftest import DATA
 from tests.jobs.conftest import Shop
 from tests.jobs.remains import columns_with, files_with
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 SECRET = "a secret that is long enough to be one"
 KEYS = "privacy.keys.v1=env:BEHAVIOR_KEY"

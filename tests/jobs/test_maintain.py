@@ -8,7 +8,7 @@ import pytest
 from behavior_lib.tables import ALL_TABLES, EVENTS, PIPELINE_RUNS, SEQUENCES
 from tests.jobs.test_event_log import DAYS, SOURCE, events_of, raw_lines, stored_events, stored_sessions
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 CUTS = ("split.validation=2011-02-10", "split.test=2011-02-11")
 

@@ -19,7 +19,7 @@ from behavior_lib.layout import jobs_root
 from behavior_lib.tables import EVENTS_QUARANTINE
 from tests.conftest import DATA
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 RETAIL = sorted((DATA / "online_retail").glob("*.csv"))
 LINES = [row for day in RETAIL for row in csv.DictReader(day.open(encoding="utf-8", newline=""))]

@@ -11,7 +11,7 @@ from behavior_lib.privacy.keys import EVENT, Key
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE, PIPELINE_RUNS, PSEUDONYM_KEYS
 from tests.jobs.remains import files_with
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 SECRET = "a secret that is long enough to be one"
 ONE, TWO = Key("v1", SECRET.encode()), Key("v2", SECRET[::-1].encode())

@@ -128,3 +128,10 @@ def test_an_older_table_gains_what_its_spec_has_gained(spark, tmp_path):
         ContractBroken, match="column type_index is int and not bigint in table event_types; the table w"
     ):
         Tables(spark, str(tmp_path)).read(other)
+
+
+def test_a_table_that_a_killed_run_had_begun_to_make_is_made(spark, tmp_path):
+    log = tmp_path / EVENT_TYPES.name / "_delta_log"
+    log.mkdir(parents=True)
+    (log / ".00000000000000000000.json.5d7b.tmp").write_text('{"commitInfo"')
+    assert Tables(spark, str(tmp_path)).read(EVENT_TYPES).count() == 0
