@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
@@ -145,7 +145,7 @@ class Tables:
             gone = stale.select(*spec.key, F.lit(True).alias(flag))
             source = source.unionByName(gone, allowMissingColumns=True)
         values: dict[str, str | Column] = {name: F.col(f"new.{name}") for name in spec.column_names}
-        merge = self._delta(spec).alias("old").merge(source.alias("new"), _same_key(spec))
+        merge = self._delta(spec).alias("old").merge(source.alias("new"), _same(spec.key))
         if stale is not None:
             merge = merge.whenMatchedDelete(F.col(f"new.{flag}"))
         if update:
@@ -159,8 +159,7 @@ class Tables:
 
         By a join and not by a condition: Delta writes conditions into the log, and the keys may be what is to go.
         """
-        condition = reduce(lambda a, b: a & b, (F.col(f"old.{name}") == F.col(f"gone.{name}") for name in keys.columns))
-        merge = self._delta(spec).alias("old").merge(keys.alias("gone"), condition)
+        merge = self._delta(spec).alias("old").merge(keys.alias("new"), _same(keys.columns))
         with self._alone(spec):
             merge.whenMatchedDelete().execute()
         return self.version(spec)
@@ -264,5 +263,6 @@ class Tables:
         return f"{self._warehouse}/{spec.name}"
 
 
-def _same_key(spec: TableSpec) -> Column:
-    return reduce(lambda a, b: a & b, (F.col(f"old.{key}") == F.col(f"new.{key}") for key in spec.key))
+def _same(columns: Sequence[str]) -> Column:
+    """That a row of `old` and one of `new` are equal in the columns."""
+    return reduce(lambda a, b: a & b, (F.col(f"old.{name}") == F.col(f"new.{name}") for name in columns))
