@@ -12,7 +12,8 @@ GAP = "interval 30 minutes"
 
 CLEAN = f"""
 create temp table judged as
-select substr(sha256(concat_ws(chr(31), 'generated', coalesce(request, chr(0)), coalesce(occurred_at, chr(0)))), 1, 32)
+select substr(sha256(concat_ws(chr(31), 'generated', coalesce(customer, chr(0)), coalesce(request, chr(0)),
+                                   coalesce(occurred_at, chr(0)))), 1, 32)
            as event_id,
        customer as user_id, product as item_id, action as event_type,
        try_cast(occurred_at as timestamp) as event_time, try_cast(price as double) as value,

@@ -5,7 +5,7 @@ from pyspark.sql import functions as F
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
 from behavior_lib.spark.rebuild import LogRebuild, fingerprint
-from behavior_lib.spark.sessionize import sessionize
+from behavior_lib.spark.sessionize import find_spread, sessionize
 from behavior_lib.tables import EVENTS, SESSIONS
 
 WORK = "log"
@@ -31,10 +31,11 @@ def _sessions(job: Job) -> dict[str, int]:
     """All sessions of the source; the sessionize job goes on from the events that they were made of."""
     version = job.tables.version(EVENTS)
     events = job.tables.read(EVENTS, version).where(F.col(EVENTS.source) == job.source.name)
-    newest = events.agg(F.max(F.unix_micros(EVENTS.event_time))).first()
+    count, newest = events.agg(F.count("*"), F.max(F.unix_micros(EVENTS.event_time))).first() or (0, None)
     own = f"source = '{job.source.name}'"
     with job.progress.step("making all sessions"):
-        new = sessionize(events, job.source.gap, newest[0] if newest and newest[0] is not None else 0).persist()
+        spread = find_spread(events, count, job.spark.sparkContext.defaultParallelism)
+        new = sessionize(events, job.source.gap, newest or 0, spread).persist()
         is_same = fingerprint(new) == fingerprint(job.tables.read(SESSIONS).where(own))
         written = {} if is_same else {SESSIONS.name: job.tables.replace(SESSIONS, new, own)}
         new.unpersist()

@@ -6,7 +6,7 @@ from pyspark.sql import functions as F
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
 from behavior_lib.spark.past import new_events
-from behavior_lib.spark.sessionize import SessionChanges, sessionize, update_sessions
+from behavior_lib.spark.sessionize import SessionChanges, find_spread, sessionize, update_sessions
 from behavior_lib.tables import EVENTS, SESSION_ALIAS, SESSIONS
 
 
@@ -19,26 +19,27 @@ def run(job: Job) -> Summary:
     is_own = F.col(EVENTS.source) == job.source.name
     events = job.tables.read(EVENTS, version).where(is_own)
     new = events if last is None else new_events(job.tables, job.source.name, last, version)
-    oldest, newest = _span(new, EVENTS.event_time)
+    count, oldest, newest = _span(new, EVENTS.event_time)
     if newest is None or oldest is None:
         return Summary(UNCHANGED, inputs={EVENTS.name: version})
     if last is None:
         with job.progress.step("making all sessions"):
-            sessions = sessionize(events, job.source.gap, newest)
+            spread = find_spread(events, count, job.spark.sparkContext.defaultParallelism)
+            sessions = sessionize(events, job.source.gap, newest, spread)
             written = job.tables.replace(SESSIONS, sessions, f"source = '{job.source.name}'")
         return _summary(job, version, {SESSIONS.name: written})
     stored = job.tables.read(SESSIONS).where(F.col(SESSIONS.source) == job.source.name)
-    newest = max(newest, _span(stored, SESSIONS.session_end)[1] or newest)
+    newest = max(newest, _span(stored, SESSIONS.session_end)[2] or newest)
     with job.progress.step("making the sessions that new events touched"):
         changes = update_sessions(stored, events, new, job.source.gap, newest, oldest)
         written_tables = _write(job, changes)
     return _summary(job, version, written_tables)
 
 
-def _span(rows: DataFrame, time: str) -> tuple[int | None, int | None]:
-    """The smallest and the largest time of the rows, µs since 1970."""
-    row = rows.agg(F.min(F.unix_micros(time)), F.max(F.unix_micros(time))).first()
-    return (None, None) if row is None else (row[0], row[1])
+def _span(rows: DataFrame, time: str) -> tuple[int, int | None, int | None]:
+    """The number of rows, their smallest and their largest time, µs since 1970."""
+    row = rows.agg(F.count("*"), F.min(F.unix_micros(time)), F.max(F.unix_micros(time))).first()
+    return (0, None, None) if row is None else (row[0], row[1], row[2])
 
 
 def _write(job: Job, changes: SessionChanges) -> dict[str, int]:

@@ -11,9 +11,8 @@ from pyspark.sql.types import ArrayType
 
 from behavior_lib.config.source import CANONICAL, SourceConfig
 from behavior_lib.errors import ConfigError
-from behavior_lib.spark.elements import NO_ELEMENT, POSITION
-from behavior_lib.spark.presence import named_columns, named_in
-from behavior_lib.spark.raw_files import UNREADABLE
+from behavior_lib.spark.elements import POSITION
+from behavior_lib.spark.presence import is_marker, named_columns, named_in
 from behavior_lib.spark.session import local_time
 from behavior_lib.tables import EVENTS
 
@@ -23,7 +22,8 @@ _NAME = re.compile(r"^\w+$")
 
 
 def canonical(raw: DataFrame, source: SourceConfig) -> DataFrame:
-    """One row a raw row: the canonical columns, content_hash, `_unreadable`, and `_raw`, the raw columns.
+    """One row a raw row: the canonical columns, content_hash, `_raw`, the raw columns, and what tells about the raw
+    row: `_unreadable` and the like.
 
     Of a source with `explode`, a raw row is one element: `_raw` has it in the array's place, and `_no_element` tells
     the rows that had none.
@@ -32,7 +32,7 @@ def canonical(raw: DataFrame, source: SourceConfig) -> DataFrame:
     Raises ConfigError where a key column is not in the files.
     """
     expressions = [_typed(source, name).alias(name) for name in CANONICAL if name != EVENTS.event_id]
-    markers = [name for name in (UNREADABLE, NO_ELEMENT) if name in raw.columns]
+    markers = [name for name in raw.columns if is_marker(name)]
     with local_time(raw.sparkSession, source.timezone):
         # Reading the schema analyses the frame now, while the source's timezone is in force.
         frame = raw.select(
@@ -44,9 +44,18 @@ def canonical(raw: DataFrame, source: SourceConfig) -> DataFrame:
 
 def key_carries_time(source: SourceConfig, raw_columns: Sequence[str]) -> bool:
     """Whether equal event ids imply equal event times: every raw column that event_time is made of is in the key."""
+    return _key_holds(EVENTS.event_time, source, raw_columns)
+
+
+def key_carries_user(source: SourceConfig, raw_columns: Sequence[str]) -> bool:
+    """Whether equal event ids imply equal users."""
+    return _key_holds(EVENTS.user_id, source, raw_columns)
+
+
+def _key_holds(column: str, source: SourceConfig, raw_columns: Sequence[str]) -> bool:
     if EVENTS.event_id in source.columns:
         return False
-    return set(named_columns(source, raw_columns)[EVENTS.event_time]) <= set(source.key)
+    return set(named_columns(source, raw_columns)[column]) <= set(source.key)
 
 
 def _typed(source: SourceConfig, name: str) -> Column:
@@ -72,7 +81,7 @@ def _content_hash() -> Column:
 
 def _readable(raw: DataFrame, source: SourceConfig) -> Column:
     """The raw row. An element stands in the place of its array, which would be repeated with each of its elements."""
-    names = [name for name in raw.columns if name not in (UNREADABLE, NO_ELEMENT)]
+    names = [name for name in raw.columns if not is_marker(name)]
     exploded = named_in(source.explode, names) if source.explode is not None else []
     columns = []
     for name in names:
@@ -95,6 +104,6 @@ def _key_part(raw: DataFrame, source: SourceConfig, part: str) -> Column:
     if part in raw.columns:
         return F.col(f"`{part}`")
     if _NAME.match(part):
-        mend = f"the files have {', '.join(name for name in raw.columns if name not in (UNREADABLE, NO_ELEMENT))}"
+        mend = f"the files have {', '.join(name for name in raw.columns if not is_marker(name))}"
         raise ConfigError("a key column is not in the files", where=f"source {source.name}", value=part, mend=mend)
     return F.expr(f"({part})")

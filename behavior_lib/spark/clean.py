@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from behavior_lib.config.source import IMPUTATIONS, Policy, RuleConfig, SourceConfig
 from behavior_lib.spark.canonical import RAW
 from behavior_lib.spark.elements import NO_ELEMENT
+from behavior_lib.spark.presence import is_marker
 from behavior_lib.spark.raw_files import UNREADABLE
 from behavior_lib.spark.rules import (
     CONFLICT,
@@ -84,7 +85,8 @@ def conflicting(rows: DataFrame) -> DataFrame:
 
 def accepted(judged: DataFrame) -> DataFrame:
     """The rows that break no rejecting rule."""
-    return judged.where(F.size(BROKEN) == 0).drop(BROKEN, DROPPED, PAYLOAD)
+    markers = [name for name in judged.columns if is_marker(name)]
+    return judged.where(F.size(BROKEN) == 0).drop(BROKEN, DROPPED, PAYLOAD, *markers)
 
 
 def is_late() -> Column:
@@ -122,12 +124,12 @@ def _payload() -> Column:
 
 def _judge_by_row(rows: DataFrame, source: SourceConfig, accepted_at: datetime) -> DataFrame:
     """Add `_broken`, `_dropped` and flags and clip to ranges, as far as one row alone decides."""
-    rules = built_in_rules(accepted_at) + row_rules(source)
+    rules = built_in_rules(accepted_at, source) + row_rules(source)
     judged = rows.withColumns(
         {
-            BROKEN: ids_of_broken(rules, _REJECTING),
-            DROPPED: _all_dropped(rules),
-            EVENTS.flags: ids_of_broken(rules, (Policy.flag, Policy.clip)),
+            BROKEN: ids_of_broken(rules, _REJECTING, source),
+            DROPPED: _all_dropped(rules, source),
+            EVENTS.flags: ids_of_broken(rules, (Policy.flag, Policy.clip), source),
         }
     )
     for rule in source.rules:
@@ -137,9 +139,11 @@ def _judge_by_row(rows: DataFrame, source: SourceConfig, accepted_at: datetime) 
     return judged
 
 
-def _all_dropped(rules: list[Rule]) -> Column:
-    dropping = F.size(ids_of_broken(rules, (Policy.drop,)))
-    return (dropping > 0) & (F.size(ids_of_broken(rules, (Policy.quarantine,))) == 0)
+def _all_dropped(rules: list[Rule], source: SourceConfig) -> Column:
+    if not any(rule.policy is Policy.drop for rule in rules):
+        return F.lit(False)
+    dropping = F.size(ids_of_broken(rules, (Policy.drop,), source))
+    return (dropping > 0) & (F.size(ids_of_broken(rules, (Policy.quarantine,), source)) == 0)
 
 
 def _judge_by_statistics(judged: DataFrame, rule: RuleConfig, statistics: _Statistics) -> DataFrame:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
+from functools import reduce
+from operator import or_
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, Observation, SparkSession
@@ -15,14 +18,16 @@ from behavior_lib.config.source import SourceConfig
 from behavior_lib.errors import LawBroken
 from behavior_lib.progress import Progress
 from behavior_lib.spark.batches import Batch, BatchRegistry
-from behavior_lib.spark.canonical import canonical, key_carries_time
+from behavior_lib.spark.canonical import canonical, key_carries_time, key_carries_user
 from behavior_lib.spark.clean import BROKEN, accepted, conflicting, is_late, judge, rejected
 from behavior_lib.spark.dedupe import IS_CONFLICT, IS_DUPLICATE, mark_duplicates
 from behavior_lib.spark.ledger import RowCounts
 from behavior_lib.spark.memory import StatisticsMemory
-from behavior_lib.spark.presence import absent_json_columns
+from behavior_lib.spark.placement import plan_placement
+from behavior_lib.spark.presence import PRESENT, absent_json_columns, with_presence
 from behavior_lib.spark.privacy import Privacy
 from behavior_lib.spark.raw import read_raw
+from behavior_lib.spark.session import session_conf
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE
 
@@ -32,19 +37,26 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class _Judged:
-    """Counts of the judged rows of a batch; the UTC days that the accepted ones span, and the newest time of them."""
+    """Counts of the judged rows of a batch: `days` of the accepted ones, by UTC day; the newest time of them.
+
+    present: which raw columns have a value, as `absent_json_columns` takes it.
+    """
 
     read: int
-    quarantined: int
     late: int
-    first_day: date | None
-    last_day: date | None
+    days: Mapping[date, int]
     newest: datetime | None
+    present: Sequence[int]
 
     @property
     def accepted(self) -> int:
         """Rows that may become events."""
-        return self.read - self.quarantined - self.late
+        return sum(self.days.values())
+
+    @property
+    def quarantined(self) -> int:
+        """Rows that break a rule."""
+        return self.read - self.late - self.accepted
 
 
 @dataclass(frozen=True)
@@ -57,8 +69,13 @@ class _Written:
 
 
 def as_events(rows: DataFrame, source: str, batch_id: str) -> DataFrame:
-    """EVENTS rows of canonical rows that a batch has brought, laid out as the table wants them."""
+    """EVENTS rows of canonical rows that a batch has brought, laid out as the table wants them.
+
+    Rows that have an event_date already lie in the tasks that are to write them.
+    """
     origin = {EVENTS.source: F.lit(source), EVENTS.batch_id: F.lit(batch_id)}
+    if EVENTS.event_date in rows.columns:
+        return _sorted(rows.withColumns(origin).select(*EVENTS.column_names))
     dated = rows.withColumns({**origin, EVENTS.event_date: F.to_date(EVENTS.event_time)})
     return lay_out(dated.select(*EVENTS.column_names))
 
@@ -68,7 +85,11 @@ def lay_out(events: DataFrame) -> DataFrame:
 
     A day too large for one task is split and small ones share a task: `rebalance` does it once the sizes are known.
     """
-    return events.hint("rebalance", EVENTS.event_date).sortWithinPartitions(EVENTS.event_date, *EVENTS.sort_by)
+    return _sorted(events.hint("rebalance", EVENTS.event_date))
+
+
+def _sorted(events: DataFrame) -> DataFrame:
+    return events.sortWithinPartitions(EVENTS.event_date, *EVENTS.sort_by)
 
 
 class BatchIngest:
@@ -99,6 +120,8 @@ class BatchIngest:
     def take(self, batch: Batch) -> RowCounts:
         """Take one batch. Returns where its rows went. Raises LawBroken where a row is unaccounted for."""
         raw = read_raw(self._spark, self._source, batch.files, self._progress.warn)
+        if self._source.format == "json":
+            raw = with_presence(raw, self._source)
         privacy = self._privacy.of(batch.batch_id)
         rows = privacy.before_rules(canonical(raw, self._source))
         statistics, judged = None, None
@@ -106,14 +129,16 @@ class BatchIngest:
             with self._progress.step(f"reading and judging {len(batch.files)} files of batch {batch.batch_id}"):
                 statistics = self._memory.of_batch(rows, batch)
                 judged = judge(rows, self._source, batch.accepted_at, batch.late_before, statistics)
-                judged = privacy.after_rules(judged).persist(StorageLevel.MEMORY_AND_DISK)
+                # Compressing what is read once or twice costs more than it saves.
+                with session_conf(self._spark, "spark.sql.inMemoryColumnarStorage.compressed", "false"):
+                    judged = privacy.after_rules(judged).persist(StorageLevel.MEMORY_AND_DISK)
                 counts = self._count(judged)
                 self._refuse_absent_columns(raw, batch, counts)
             privacy.register()
             self.registry.register(replace(batch, newest_event_time=counts.newest))
             self._memory.keep(self._tables, statistics, batch)
             self._write_quarantine(judged, batch, counts)
-            marked = mark_duplicates(accepted(judged), self._searched(raw, batch, counts))
+            marked = self._marked(judged, raw, batch, counts)
             written = self._write_events(marked, batch, counts)
             self._write_conflicts(marked, privacy.after_rules(conflicting(rows)), batch, written)
         finally:
@@ -126,20 +151,31 @@ class BatchIngest:
         return told
 
     def _count(self, judged: DataFrame) -> _Judged:
-        is_broken, late = F.size(BROKEN) > 0, is_late()
-        time = F.when(~is_broken, F.col(EVENTS.event_time))
-        days = F.to_date(F.min(time)), F.to_date(F.max(time))
-        newest_us = F.unix_micros(F.max(time))
-        row = judged.agg(F.count("*"), F.count_if(is_broken & ~late), F.count_if(late), *days, newest_us).first()
-        read, quarantined, late_rows, first, last, microseconds = row or (0, 0, 0, None, None, None)
-        newest = None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
-        return _Judged(read, quarantined, late_rows, first, last, newest)
+        day = F.when(F.size(BROKEN) == 0, F.to_date(EVENTS.event_time)).alias("day")
+        masks = [name for name in judged.columns if name.startswith(PRESENT)]
+        newest_us = F.max(F.unix_micros(EVENTS.event_time))
+        rows = judged.groupBy(day).agg(
+            F.count("*").alias("rows"),
+            F.count_if(is_late()).alias("late"),
+            newest_us.alias("newest_us"),
+            *(F.bit_or(name).alias(name) for name in masks),
+        )
+        found = rows.collect()
+        days = {row["day"]: row["rows"] for row in found if row["day"] is not None}
+        newest = max((row["newest_us"] for row in found if row["day"] is not None), default=None)
+        return _Judged(
+            sum(row["rows"] for row in found),
+            sum(row["late"] for row in found),
+            days,
+            None if newest is None else _EPOCH + timedelta(microseconds=newest),
+            [reduce(or_, (row[name] for row in found), 0) for name in masks],
+        )
 
     def _refuse_absent_columns(self, raw: DataFrame, batch: Batch, counts: _Judged) -> None:
         """A JSON file may leave a column out of a row; one that no row has is refused where events need it."""
-        if self._source.format != "json" or counts.read == 0:
+        if self._source.format != "json":
             return
-        for name in absent_json_columns(self._spark, self._source, raw, batch.files):
+        for name in absent_json_columns(self._spark, self._source, raw, batch.files, counts.present):
             self._progress.warn(f"no row of the batch has column {name} of source {self._source.name}; it is null")
 
     def _write_quarantine(self, judged: DataFrame, batch: Batch, counts: _Judged) -> None:
@@ -153,6 +189,16 @@ class BatchIngest:
         rows = rejected(judged, self._source.name, batch.batch_id, batch.accepted_at)
         self._tables.append(EVENTS_QUARANTINE, rows, writer=self._writer(batch), number=number)
 
+    def _marked(self, judged: DataFrame, raw: DataFrame, batch: Batch, counts: _Judged) -> DataFrame:
+        earlier: DataFrame | None = self._searched(raw, batch, counts)
+        if earlier is not None and earlier.isEmpty():
+            earlier = None
+        if not counts.days or not key_carries_time(self._source, raw.columns):
+            return mark_duplicates(accepted(judged), earlier)
+        placement = plan_placement(counts.days, self._spark.sparkContext.defaultParallelism)
+        with_user = key_carries_user(self._source, raw.columns)
+        return mark_duplicates(accepted(judged), earlier, placement, with_user=with_user)
+
     def _searched(self, raw: DataFrame, batch: Batch, counts: _Judged) -> DataFrame:
         """The part of the log in which an event of the batch may stand already."""
         is_own = (F.col(EVENTS.source) == self._source.name) & (F.col(EVENTS.batch_id) == batch.batch_id)
@@ -162,10 +208,10 @@ class BatchIngest:
             earlier = earlier.unionByName(others)
         # Where the key holds the time, equal ids lie on equal days.
         reach = timedelta(0) if key_carries_time(self._source, raw.columns) else self._source.reach_of_duplicates
-        if reach is None or counts.first_day is None or counts.last_day is None:
+        if reach is None or not counts.days:
             return earlier
         days = timedelta(days=math.ceil(reach / timedelta(days=1)))
-        return earlier.where(F.col(EVENTS.event_date).between(counts.first_day - days, counts.last_day + days))
+        return earlier.where(F.col(EVENTS.event_date).between(min(counts.days) - days, max(counts.days) + days))
 
     def _write_events(self, marked: DataFrame, batch: Batch, counts: _Judged) -> _Written:
         if not counts.accepted:
@@ -180,6 +226,9 @@ class BatchIngest:
                 self._append(marked.observe(observation, *counted), batch)
                 # A write that Delta skipped as a repetition has counted nothing.
                 seen = observation.get if self._stored(batch, counts) else None
+                # Where an executor was lost, tasks in front of a shuffle ran and counted twice.
+                if seen is not None and sum(seen.values()) != counts.accepted:
+                    seen = None
             written = _Written(*(seen[name] for name in totals)) if seen else _Written(*marked.agg(*counted).first())  # type: ignore[misc]
         self._check_written(batch, counts, written.fresh)
         return written
@@ -208,7 +257,7 @@ class BatchIngest:
 
     def _stored(self, batch: Batch, counts: _Judged) -> int:
         own = (F.col(EVENTS.batch_id) == batch.batch_id) & (F.col(EVENTS.source) == self._source.name)
-        days = F.col(EVENTS.event_date).between(F.lit(counts.first_day), F.lit(counts.last_day))
+        days = F.col(EVENTS.event_date).between(F.lit(min(counts.days)), F.lit(max(counts.days)))
         return self._tables.read(EVENTS).where(days & own).count()
 
     def _writer(self, batch: Batch) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -15,6 +16,8 @@ from behavior_lib.spark.elements import ELEMENT, NO_ELEMENT, POSITION
 from behavior_lib.spark.raw_files import UNREADABLE, RawFile
 from behavior_lib.tables import EVENTS
 
+PRESENT = "_present_"
+_BITS = 62
 _TEXT = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 
 
@@ -66,30 +69,58 @@ def refuse_missing(source: SourceConfig, schema: StructType, files: Mapping[str,
                 raise DataRefused("a column that the source needs is missing", where=path, value=wanted, mend=mend)
 
 
-def absent_json_columns(
-    spark: SparkSession, source: SourceConfig, raw: DataFrame, files: Sequence[RawFile]
-) -> list[str]:
-    """Columns that the source names and no row of the files has: JSON files have no header, their rows are looked at.
+def with_presence(raw: DataFrame, source: SourceConfig) -> DataFrame:
+    """Raw rows of JSON with `_present_…`: which of the columns that the source names a readable row has.
 
-    Raises ConfigError where the source needs one of them.
+    JSON files have no header, so their rows must be looked at; here it costs no second reading. bigint, a bit a column.
     """
-    schema = declared_schema(source) or raw.drop(UNREADABLE, ELEMENT, POSITION, NO_ELEMENT).schema
-    expressions = [_with_array(source, expression) for expression in (*source.columns.values(), *source.key)]
-    columns = sorted({name for expression in expressions for name in named_in(expression, schema.names)})
-    present = raw.where(F.col(UNREADABLE).isNull()).agg(F.count("*"), *(F.count(f"`{name}`") for name in columns))
-    readable, *values = present.first() or (0,)
-    empty = [name for name, count in zip(columns, values, strict=True) if count == 0]
-    if not readable or not empty:
+    names = _named_in_source(raw, source)
+    masks = {}
+    for start in range(0, len(names), _BITS):
+        own = names[start : start + _BITS]
+        bits = [F.when(F.col(f"`{name}`").isNotNull(), F.lit(1 << bit)).otherwise(0) for bit, name in enumerate(own)]
+        mask = reduce(lambda a, b: a.bitwiseOR(b), bits).cast("bigint")
+        masks[f"{PRESENT}{start // _BITS}"] = F.when(F.col(UNREADABLE).isNull(), mask).otherwise(0)
+    return raw.withColumns(masks)
+
+
+def is_marker(name: str) -> bool:
+    """Whether a column tells something about the raw row and is not of it."""
+    return name in (UNREADABLE, NO_ELEMENT) or name.startswith(PRESENT)
+
+
+def absent_json_columns(
+    spark: SparkSession, source: SourceConfig, raw: DataFrame, files: Sequence[RawFile], masks: Sequence[int]
+) -> list[str]:
+    """Columns that the source names and no row of the files has.
+
+    masks: the `_present_…` of all rows, by bitwise or. The files are read again only where a column has no value.
+    Raises ConfigError where the source needs one of the columns.
+    """
+    names = _named_in_source(raw, source)
+    empty = [name for number, name in enumerate(names) if not masks[number // _BITS] >> number % _BITS & 1]
+    if not empty or not any(masks):
         return []
     reader = spark.read.options(**source.options).option("primitivesAsString", "true")
     found = reader.json([file.path for file in files]).columns
     absent = [name for name in empty if name not in found]
-    for names in needed_columns(source, schema):
-        if set(names) <= set(absent):
+    for group in needed_columns(source, _raw_schema(raw, source)):
+        if set(group) <= set(absent):
             mend = "correct the source's columns or the files"
             where = f"the files of source {source.name}"
-            raise ConfigError("a column that the source names is absent", where=where, value=names[0], mend=mend)
+            raise ConfigError("a column that the source names is absent", where=where, value=group[0], mend=mend)
     return absent
+
+
+def _named_in_source(raw: DataFrame, source: SourceConfig) -> list[str]:
+    expressions = [_with_array(source, expression) for expression in (*source.columns.values(), *source.key)]
+    columns = _raw_schema(raw, source).names
+    return sorted({name for expression in expressions for name in named_in(expression, columns)})
+
+
+def _raw_schema(raw: DataFrame, source: SourceConfig) -> StructType:
+    names = [name for name in raw.columns if is_marker(name)]
+    return declared_schema(source) or raw.drop(ELEMENT, POSITION, *names).schema
 
 
 def _with_array(source: SourceConfig, expression: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -13,6 +14,10 @@ from behavior_lib.tables import EVENTS, SESSION_ALIAS, SESSIONS
 
 _USER = (SESSIONS.source, SESSIONS.user_id, SESSIONS.session_key)
 _START, _END, _SESSION, _DAY = "_start_us", "_end_us", "_session", "_day"
+_COUNT, _ITEM, _ITEMS, _VALUE = "_count", "_item", "_items", "_value"
+# A task sorts its events in memory: so many of some 100 bytes leave room in 1 GB.
+_ROWS_OF_A_TASK = 2_000_000
+_FEWEST_CROWD, _MOST_COUNTED, _SHARE = 10_000, 1_000_000, 64
 # A sum of doubles depends on the order of its terms, and Spark promises none: a sum of decimals does not.
 _EXACT = "decimal(38,9)"
 
@@ -26,22 +31,58 @@ class SessionChanges:
     aliases: DataFrame
 
 
-def sessionize(events: DataFrame, gap: timedelta, newest_us: int) -> DataFrame:
+@dataclass(frozen=True)
+class Spread:
+    """How the users of many events are spread over tasks.
+
+    n_tasks: how many tasks they are hashed into. crowded: the _USER columns of users, of whom one has so many events
+    that the task it falls into would be late; None where there is none.
+    """
+
+    n_tasks: int
+    crowded: DataFrame | None
+
+
+def sessionize(events: DataFrame, gap: timedelta, newest_us: int, spread: Spread | None = None) -> DataFrame:
     """Group each user's events into sessions; a silence longer than `gap` ends one.
 
     events: EVENTS rows in any order. Events with a session_key follow it instead of the gap. newest_us: the newest
     event time of the source, µs since 1970: a session that an event at that time would still join is open.
     Returns SESSIONS, one row a session.
-    Events are first summed per gap-wide bucket, which no session boundary can split, so that what is shuffled by user
-    is at most one row a bucket and event type.
+    One shuffle, by user. Events of crowded users are first summed per gap-wide bucket, which no session boundary can
+    split, so that what is shuffled of them is at most one row a bucket and event type.
     Raises ConfigError where gap is not positive.
     """
     gap_us = _microseconds_of(gap)
-    earlier = Window.partitionBy(*_USER).orderBy(_START, EVENTS.event_type)
-    silence = F.col(_START) - F.max(_END).over(earlier.rowsBetween(Window.unboundedPreceding, -1))
-    is_first = F.col(EVENTS.session_key).isNull() & F.coalesce(silence > gap_us, F.lit(False))
-    parts = _sum_by_bucket(events, gap_us).withColumn("_is_first", is_first.cast("int"))
-    return _join_parts(parts.withColumn(_SESSION, F.sum("_is_first").over(earlier)), gap_us, newest_us)
+    parts = _one_by_one(events)
+    if spread is not None and spread.crowded is not None:
+        crowded = F.broadcast(_prefixed(spread.crowded))
+        few = _sum_by_bucket(events.join(crowded, _same_user(), "left_semi"), gap_us)
+        rest = _one_by_one(events.join(crowded, _same_user(), "left_anti"))
+        parts = rest.unionByName(few, allowMissingColumns=True)
+    if spread is not None:
+        parts = parts.repartition(spread.n_tasks, *_USER)
+    in_order = Window.partitionBy(*_USER).orderBy(_START)
+    silence = F.col(_START) - F.max(_END).over(in_order.rowsBetween(Window.unboundedPreceding, -1))
+    is_first = silence.isNull() | (F.col(EVENTS.session_key).isNull() & (silence > gap_us))
+    marked = parts.withColumn(_SESSION, F.when(is_first, F.col(_START)))
+    session = F.last(_SESSION, ignorenulls=True).over(in_order.rowsBetween(Window.unboundedPreceding, 0))
+    return _join_parts(marked.withColumn(_SESSION, session), gap_us, newest_us)
+
+
+def find_spread(events: DataFrame, n_events: int, n_tasks: int) -> Spread:
+    """How to spread all events of a source. n_events: about how many there are. n_tasks: the least number of tasks.
+
+    Where there are many events the users of one in 64 instants are counted: a crowded one is known by them.
+    """
+    n_tasks = max(n_tasks, math.ceil(n_events / _ROWS_OF_A_TASK))
+    limit, share = max(n_events // (4 * n_tasks), _FEWEST_CROWD), 1
+    if n_events > _MOST_COUNTED:
+        share = _SHARE
+        events = events.where(F.pmod(F.xxhash64(EVENTS.event_time), F.lit(share)) == 0)
+    found = events.groupBy(*_USER).count().where(F.col("count") * share > limit).drop("count").collect()
+    crowded = events.sparkSession.createDataFrame(found, events.select(*_USER).schema) if found else None
+    return Spread(n_tasks, crowded)
 
 
 def events_with_sessions(events: DataFrame, gap: timedelta) -> DataFrame:
@@ -96,47 +137,74 @@ def _microseconds_of(gap: timedelta) -> int:
     return microseconds
 
 
+def _one_by_one(events: DataFrame) -> DataFrame:
+    """Each event as a part of a session."""
+    time = F.unix_micros(EVENTS.event_time)
+    return events.select(
+        *_USER,
+        EVENTS.event_type,
+        time.alias(_START),
+        time.alias(_END),
+        F.lit(1).cast("bigint").alias(_COUNT),
+        F.col(EVENTS.item_id).alias(_ITEM),
+        _exact_value().alias(_VALUE),
+    )
+
+
 def _sum_by_bucket(events: DataFrame, gap_us: int) -> DataFrame:
-    """One row a user, bucket and event type. Two events of one bucket are never further apart than the gap."""
+    """One part a user, bucket and event type. Two events of one bucket are never further apart than the gap."""
     time = F.unix_micros(EVENTS.event_time)
     bucket = F.when(F.col(EVENTS.session_key).isNull(), F.floor(time / gap_us)).otherwise(F.lit(0))
-    return events.groupBy(*_USER, bucket.alias("_bucket"), EVENTS.event_type).agg(
+    sums = events.groupBy(*_USER, bucket.alias("_bucket"), EVENTS.event_type).agg(
         F.min(time).alias(_START),
         F.max(time).alias(_END),
-        F.count("*").alias("_count"),
-        F.collect_set(EVENTS.item_id).alias("_items"),
-        F.sum(F.expr(f"try_cast({EVENTS.value} as {_EXACT})")).alias("_value"),
+        F.count("*").alias(_COUNT),
+        F.collect_set(EVENTS.item_id).alias(_ITEMS),
+        F.sum(_exact_value()).alias(_VALUE),
     )
+    return sums.drop("_bucket")
+
+
+def _exact_value() -> Column:
+    return F.expr(f"try_cast({EVENTS.value} as {_EXACT})")
 
 
 def _join_parts(parts: DataFrame, gap_us: int, newest_us: int) -> DataFrame:
-    """One SESSIONS row a session number of a user. No shuffle: the parts lie together by user already."""
-    by_type = parts.groupBy(*_USER, _SESSION, EVENTS.event_type).agg(
-        F.min(_START).alias(_START),
+    """One SESSIONS row a user and start. No shuffle: the parts lie together by user already."""
+    items = F.collect_set(_ITEM)
+    if _ITEMS in parts.columns:
+        items = F.array_union(items, F.flatten(F.collect_list(_ITEMS)))
+    sessions = parts.groupBy(*_USER, F.col(_SESSION).alias(_START)).agg(
         F.max(_END).alias(_END),
-        F.sum("_count").alias("_count"),
-        F.flatten(F.collect_list("_items")).alias("_items"),
-        F.sum("_value").alias("_value"),
+        F.sum(_COUNT).alias(SESSIONS.n_events),
+        F.size(items).cast("bigint").alias(SESSIONS.n_items),
+        F.collect_list(F.struct(EVENTS.event_type, _COUNT)).alias(SESSIONS.events_by_type),
+        F.sum(_VALUE).cast("double").alias(SESSIONS.value_sum),
     )
-    entries = F.array_sort(F.collect_list(F.struct(EVENTS.event_type, "_count")))
-    sessions = by_type.groupBy(*_USER, _SESSION).agg(
-        F.min(_START).alias(_START),
-        F.max(_END).alias(_END),
-        F.sum("_count").alias(SESSIONS.n_events),
-        F.size(F.array_distinct(F.flatten(F.collect_list("_items")))).cast("bigint").alias(SESSIONS.n_items),
-        F.map_from_entries(entries).alias(SESSIONS.events_by_type),
-        F.sum("_value").cast("double").alias(SESSIONS.value_sum),
-    )
+    by_type = _sum_by_type(F.col(SESSIONS.events_by_type))
     start, end = F.timestamp_micros(_START), F.timestamp_micros(_END)
     return sessions.withColumns(
         {
             SESSIONS.session_id: _session_id(),
+            SESSIONS.events_by_type: by_type,
             SESSIONS.session_start: start,
             SESSIONS.session_end: end,
             SESSIONS.is_open: F.col(_END) + gap_us >= newest_us,
             SESSIONS.session_date: F.to_date(start),
         }
     ).select(*SESSIONS.column_names)
+
+
+def _sum_by_type(counts: Column) -> Column:
+    """Map of event type → count, in the order of the types, of an array of types with counts."""
+    types = F.array_sort(F.array_distinct(F.transform(counts, lambda part: part[EVENTS.event_type])))
+
+    def entry(name: Column) -> Column:
+        own = F.filter(counts, lambda part: part[EVENTS.event_type] == name)
+        total = F.aggregate(own, F.lit(0).cast("bigint"), lambda sum_, part: sum_ + part[_COUNT])
+        return F.struct(name.alias("key"), total.alias("value"))
+
+    return F.map_from_entries(F.transform(types, entry))
 
 
 def _session_id() -> Column:

@@ -6,7 +6,15 @@ import pytest
 from pyspark.sql import functions as F
 
 from behavior_lib.errors import ConfigError
-from behavior_lib.spark.sessionize import events_with_sessions, session_events, sessionize, update_sessions
+from behavior_lib.spark import sessionize as sessionizing
+from behavior_lib.spark.sessionize import (
+    Spread,
+    events_with_sessions,
+    find_spread,
+    session_events,
+    sessionize,
+    update_sessions,
+)
 from behavior_lib.tables import SESSION_ALIAS, SESSIONS
 from tests.spark.conftest import event
 
@@ -183,8 +191,33 @@ def test_events_find_their_sessions_with_one_exchange_and_one_sort(events):
     assert plan.count("Sort [") == 1
 
 
-def test_sessions_need_no_python_and_two_exchanges(events):
+def test_sessions_need_no_python_and_one_exchange(events):
     frame = events(event("u1", "2017-01-01 10:00:00")).repartition(2)
-    plan = sessionize(frame, GAP, 0)._jdf.queryExecution().executedPlan().treeString()
-    assert "Python" not in plan
-    assert plan.count("Exchange hashpartitioning(source#") == 2
+    for spread in (None, Spread(3, None)):
+        plan = sessionize(frame, GAP, 0, spread)._jdf.queryExecution().executedPlan().treeString()
+        assert "Python" not in plan
+        assert plan.count("Exchange hashpartitioning(source#") == 1
+
+
+def test_crowded_users_are_found_and_have_the_same_sessions(events, monkeypatch):
+    rows = random_events(4, 300)
+    rows += [event("u2", f"2017-01-01 1{n}:00:00", event_id=f"k{n}", session_key="ab"[n % 2]) for n in range(4)]
+    rows += [event("crowd", f"2017-02-01 1{n % 3}:{n % 60:02}:00", item_id=f"i{n % 7}") for n in range(200)]
+    frame = events(*rows)
+    monkeypatch.setattr(sessionizing, "_FEWEST_CROWD", 150)
+    counted = find_spread(frame, 400, 1)
+    assert (counted.n_tasks, [row.user_id for row in counted.crowded.collect()]) == (1, ["crowd"])
+    assert find_spread(frame, 1000, 1).crowded is None
+    everybody = frame.select("source", "user_id", "session_key").distinct()
+    plain = sorted(map(str, sessionize(frame, GAP, 0).collect()))
+    for crowded in (counted.crowded, everybody):
+        assert sorted(map(str, sessionize(frame, GAP, 0, Spread(2, crowded)).collect())) == plain
+
+
+def test_of_many_events_the_users_of_one_in_64_instants_are_counted(events, monkeypatch):
+    rows = [event("crowd", f"2017-02-01 10:{n // 60:02}:{n % 60:02}", event_id=f"c{n}") for n in range(3600)]
+    monkeypatch.setattr(sessionizing, "_MOST_COUNTED", 3000)
+    monkeypatch.setattr(sessionizing, "_FEWEST_CROWD", 1)
+    crowded = find_spread(events(*rows), 3600, 1).crowded
+    assert crowded is not None
+    assert [tuple(row) for row in crowded.collect()] == [("shop", "crowd", None)]
