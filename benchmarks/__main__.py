@@ -1,20 +1,24 @@
-"""`make bench` and `make bench-etl`: the last line printed is one JSON object."""
+"""`make bench`, `make bench-etl` and `make bench-cluster`: the last line printed is one JSON object."""
 
 import json
 import sys
 
-from benchmarks import demo, etl
+from benchmarks import cluster, demo, etl
 
 
 def main(words: list[str]) -> int:
-    """`demo` (also without a word) or `etl`, and its arguments."""
+    """`demo` (also without a word), `etl` or `cluster`, and its arguments. Returns 1 where tables differ."""
     name, rest = (words[0], words[1:]) if words else ("demo", [])
     if name == "etl":
         print(json.dumps(etl.run(rest)))
+    elif name == "cluster":
+        told = cluster.run(rest)
+        print(json.dumps(told))
+        return 0 if told["equal"] else 1
     elif name == "demo":
         print(json.dumps({"demo": demo.run()}))
     else:
-        print(f"error: unknown benchmark: {name!r}; known: demo, etl", file=sys.stderr)
+        print(f"error: unknown benchmark: {name!r}; known: demo, etl, cluster", file=sys.stderr)
         return 2
     return 0
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -53,7 +54,7 @@ class Stage:
 def read_stages(folder: Path) -> list[Stage]:
     """The stages of all applications that logged into the folder, uncompressed."""
     stages: dict[tuple[str, int, int], Stage] = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
+    for path in _logs(folder):
         with path.open(encoding="utf-8") as lines:
             for line in lines:
                 if '"SparkListenerTaskEnd"' in line or '"SparkListenerStageCompleted"' in line:
@@ -83,13 +84,21 @@ def heaviest(stages: list[Stage], number: int = 5) -> list[dict[str, Any]]:
     return [stage.told() for stage in sorted(stages, key=lambda s: -sum(s.seconds))[:number]]
 
 
+def _logs(folder: Path) -> Iterator[Path]:
+    yield from sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def _operators(info: dict[str, Any]) -> str:
+    scopes = [json.loads(rdd["Scope"])["name"] for rdd in info["RDD Info"] if "Scope" in rdd]
+    return " < ".join(dict.fromkeys(re.sub(r" *\(\d+\)", "", scope).strip() for scope in scopes))
+
+
 def _add(stages: dict[tuple[str, int, int], Stage], log: str, event: dict[str, Any]) -> None:
     if event["Event"] == "SparkListenerStageCompleted":
         info = event["Stage Info"]
         stage = stages.setdefault((log, info["Stage ID"], info["Stage Attempt ID"]), Stage())
         stage.name, stage.submitted = info["Stage Name"], info.get("Submission Time", 0) / 1e3
-        scopes = [json.loads(rdd["Scope"])["name"] for rdd in info["RDD Info"] if "Scope" in rdd]
-        stage.operators = " < ".join(dict.fromkeys(re.sub(r" *\(\d+\)", "", scope).strip() for scope in scopes))
+        stage.operators = _operators(info)
         return
     stage = stages.setdefault((log, event["Stage ID"], event["Stage Attempt ID"]), Stage())
     info, metrics = event["Task Info"], event.get("Task Metrics")
@@ -103,3 +112,45 @@ def _add(stages: dict[tuple[str, int, int], Stage], log: str, event: dict[str, A
     read = metrics["Shuffle Read Metrics"]
     stage.shuffle_read_bytes += read["Remote Bytes Read"] + read["Local Bytes Read"]
     stage.spilled_bytes += metrics["Disk Bytes Spilled"]
+
+
+@dataclass
+class Disturbance:
+    """What did not go as planned. tasks: failed ones by reason; stages: name of each stage that was tried again."""
+
+    executors_lost: int = 0
+    tasks: Counter[str] = field(default_factory=Counter)
+    stages: list[str] = field(default_factory=list)
+    spans: list[tuple[str, float, float]] = field(default_factory=list)
+
+    def running_at(self, instant: float) -> list[str]:
+        """The stages that were running at an instant, seconds since 1970."""
+        return [name for name, started, ended in self.spans if started <= instant <= ended]
+
+    def told(self) -> dict[str, Any]:
+        """As figures."""
+        figures = {"executors_lost": self.executors_lost, "tasks": dict(self.tasks)}
+        return {**figures, "stages": len(self.stages), "operators": self.stages}
+
+
+def disturbance(folder: Path) -> Disturbance:
+    """What all applications that logged into the folder, uncompressed, had to do again."""
+    seen = Disturbance()
+    for path in _logs(folder):
+        with path.open(encoding="utf-8") as lines:
+            for event in map(json.loads, lines):
+                _disturb(seen, event)
+    return seen
+
+
+def _disturb(seen: Disturbance, event: dict[str, Any]) -> None:
+    kind = event["Event"]
+    if kind == "SparkListenerExecutorRemoved":
+        seen.executors_lost += "lost" in event["Removed Reason"]
+    elif kind == "SparkListenerTaskEnd" and event["Task End Reason"]["Reason"] != "Success":
+        seen.tasks[event["Task End Reason"]["Reason"]] += 1
+    elif kind == "SparkListenerStageCompleted":
+        info = event["Stage Info"]
+        if info["Stage Attempt ID"] > 0:
+            seen.stages.append(_operators(info))
+        seen.spans.append((_operators(info), info.get("Submission Time", 0) / 1e3, info["Completion Time"] / 1e3))

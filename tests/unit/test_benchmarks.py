@@ -3,10 +3,16 @@
 import json
 import subprocess
 import sys
+from datetime import datetime, timezone
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
-from benchmarks.eventlog import between, heaviest, read_stages, shuffled, worst_skew
+from behavior_lib.tables import SESSIONS
+from behavior_lib.tables.arrow import arrow_schema
+from benchmarks.cluster import content
+from benchmarks.eventlog import between, disturbance, heaviest, read_stages, shuffled, worst_skew
 from benchmarks.processes import ProcessTree, run_cold
 
 
@@ -73,6 +79,62 @@ def test_skew_is_told_of_stages_that_matter(stages):
     assert worst_skew(stages) == 3.0
     assert worst_skew(stages[1:2]) is None
     assert [stage.submitted for stage in between(stages, 10.5, 12.0)] == [11.0, 12.0]
+
+
+def test_what_had_to_be_done_again(tmp_path):
+    def ended(stage: int, attempt: int, name: str, seconds: tuple[int, int]) -> dict:
+        times = {"Submission Time": 1000 * seconds[0], "Completion Time": 1000 * seconds[1]}
+        rdds = [{"Scope": json.dumps({"id": "1", "name": name})}]
+        info = {"Stage ID": stage, "Stage Attempt ID": attempt, "RDD Info": rdds, **times}
+        return {"Event": "SparkListenerStageCompleted", "Stage Info": info}
+
+    reasons = ("Success", "FetchFailed", "FetchFailed", "ExecutorLostFailure")
+    removed = ("worker lost: got disassociated", "Command exited with code 0")
+    events = [
+        *({"Event": "SparkListenerTaskEnd", "Task End Reason": {"Reason": reason}} for reason in reasons),
+        *({"Event": "SparkListenerExecutorRemoved", "Removed Reason": reason} for reason in removed),
+        ended(1, 0, "Exchange", (10, 20)),
+        ended(2, 0, "Write", (20, 30)),
+        ended(1, 1, "Exchange", (30, 40)),
+    ]
+    (tmp_path / "app-1").write_text("\n".join(json.dumps(event) for event in events) + "\n")
+    seen = disturbance(tmp_path)
+    assert seen.told() == {
+        "executors_lost": 1,
+        "tasks": {"FetchFailed": 2, "ExecutorLostFailure": 1},
+        "stages": 1,
+        "operators": ["Exchange"],
+    }
+    assert seen.running_at(25) == ["Write"]
+
+
+def test_tables_are_equal_in_any_order_and_no_longer_with_another_value(tmp_path):
+    def write(name: str, values: list[float], files: int) -> dict[str, int]:
+        instants = [datetime(2024, 1, 1, hour, tzinfo=timezone.utc) for hour in range(len(values))]
+        rows = [
+            {
+                **dict.fromkeys(SESSIONS.column_names),
+                **{"session_id": f"s{value}", "user_id": "a", "source": "x", "session_start": at, "session_end": at},
+                **{"n_events": 2, "n_items": 1, "events_by_type": [("view", 1), ("cart", 1)], "value_sum": value},
+                **{"is_open": False, "session_date": at.date()},
+            }
+            for at, value in zip(instants, values, strict=True)
+        ]
+        rows = rows[::-1] if files > 1 else rows
+        for part in range(files):
+            table = pa.Table.from_pylist(rows[part::files], arrow_schema(SESSIONS))
+            write_deltalake(str(tmp_path / name / "warehouse" / "sessions"), table, mode="append")
+        return content(tmp_path / name, SESSIONS)
+
+    one, other, third = (
+        write("one", [1.0, 2.0, 4.0], 1),
+        write("other", [1.0, 2.0, 4.0], 2),
+        write("third", [1, 2, 3], 1),
+    )
+    assert one == other
+    assert (one["rows"], one["keys"]) == (third["rows"], third["keys"]) == (3, 3)
+    assert one["hash"] != third["hash"]
+    assert content(tmp_path / "nowhere", SESSIONS)["rows"] == 0
 
 
 def test_cpu_time_of_a_process_that_ended_is_kept():
