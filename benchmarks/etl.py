@@ -32,7 +32,6 @@ from benchmarks.processes import Cost, ProcessTree, run_cold
 
 DAYS = 100  # so that the last day is the 1 % of the increment
 FILES = 16  # about, where a day is not smaller than a file: gzip is not split, so one file is one task
-WARM_UPS = 2
 SKEWS = {
     "heavy_user": ["--heavy-user", "0.3"],
     "heavy_item": ["--heavy-item", "0.5"],
@@ -209,6 +208,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=250_000, help="rows for the ratios")
     parser.add_argument("--sizes", type=int, nargs="*", default=[1_000_000], help="more sizes, for growth")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--warm-ups", type=int, default=2, help="rounds before the first that counts")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--partitions", type=int, default=4, help="spark.sql.shuffle.partitions")
@@ -234,7 +234,7 @@ def _measure(bench: Bench, sizes: list[int]) -> dict[str, Series]:
     raw = str(events)
     if arguments.cold:
         series["cold"].costs.append(bench.cold(raw))
-    for _ in range(WARM_UPS):
+    for _ in range(arguments.warm_ups):
         _round(bench, raw)
     place = bench.folder
     for _ in range(repeats):

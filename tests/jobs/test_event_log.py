@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from pyspark.sql import Observation
 from pyspark.sql import functions as F
 
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE, INGEST_FILES, ITEMS, PIPELINE_RUNS, SESSIONS
@@ -17,9 +18,9 @@ DAYS = sorted((DATA / "online_retail").glob("*.csv"))
 SOURCE = "source=online_retail"
 
 
-def raw_lines() -> duckdb.DuckDBPyConnection:
+def raw_lines(days=DAYS) -> duckdb.DuckDBPyConnection:
     database = duckdb.connect()
-    files = [str(day) for day in DAYS]
+    files = [str(day) for day in days]
     database.execute(
         "create table raw as select *, row_number() over () as line from read_csv(?, header=true, all_varchar=true)",
         [files],
@@ -58,6 +59,19 @@ def stored_sessions(tables) -> list[tuple]:
         SESSIONS.n_items,
     )
     return sorted(tuple(row) for row in tables.read(SESSIONS).select(*columns).collect())
+
+
+def test_rows_that_were_observed_twice_are_counted_again(shop, monkeypatch):
+    observed = Observation.get.fget
+    twice = property(lambda self: {name: 2 * count for name, count in observed(self).items()})
+    monkeypatch.setattr(Observation, "get", twice)
+    told = shop.run("ingest", SOURCE, f"run.input={DAYS[0]}", "run.batch_id=first")
+    database = raw_lines([DAYS[0]])
+    read, good, distinct = database.execute(
+        "select count(*), count_if(is_good), (select count(*) from event) from line"
+    ).fetchone()
+    found = [told["rows"][name] for name in ("read", "accepted", "duplicate")]
+    assert (told["exit_code"], found) == (0, [read, distinct, good - distinct])
 
 
 def test_three_days_one_at_a_time_in_any_order(shop):
