@@ -1,20 +1,22 @@
-"""`make bench` and `make bench-etl`: the last line printed is one JSON object."""
+"""`make bench`, `make bench-etl` and `make oracle`: the last line printed is one JSON object."""
 
 import json
 import sys
 
-from benchmarks import demo, etl
+from benchmarks import demo, etl, oracle
 
 
 def main(words: list[str]) -> int:
-    """`demo` (also without a word) or `etl`, and its arguments."""
+    """`demo` (also without a word), `etl` or `oracle`, and its arguments."""
     name, rest = (words[0], words[1:]) if words else ("demo", [])
     if name == "etl":
         print(json.dumps(etl.run(rest)))
+    elif name == "oracle":
+        return oracle.main(rest)
     elif name == "demo":
         print(json.dumps({"demo": demo.run()}))
     else:
-        print(f"error: unknown benchmark: {name!r}; known: demo, etl", file=sys.stderr)
+        print(f"error: unknown benchmark: {name!r}; known: demo, etl, oracle", file=sys.stderr)
         return 2
     return 0
 

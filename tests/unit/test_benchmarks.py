@@ -1,12 +1,18 @@
-"""The tools of the benchmarks: what the event log is read as, and whose CPU time is counted."""
+"""The tools of the benchmarks: what the event log is read as, whose CPU time is counted, and the log by SQL."""
 
+import hashlib
 import json
 import subprocess
 import sys
+from datetime import date, timedelta
+from pathlib import Path
 
+import duckdb
 import pytest
 
+from benchmarks.duck_log import GENERATED, DuckLog, difference
 from benchmarks.eventlog import between, heaviest, read_stages, shuffled, worst_skew
+from benchmarks.oracle import differences, out_of_order
 from benchmarks.processes import ProcessTree, run_cold
 
 
@@ -95,3 +101,78 @@ def test_a_cold_run_ends_with_its_last_line_or_with_its_failure():
     with pytest.raises(SystemExit) as failed:
         run_cold(["-c", "print('no'); raise SystemExit(3)"])
     assert str(failed.value).endswith("ended with exit code 3: no")
+
+
+def days_of(first: str, n: int) -> list[Path]:
+    return [Path(f"{date.fromisoformat(first) + timedelta(days=number)}.csv") for number in range(n)]
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_shuffled_batches_are_all_there_and_never_late(size: int):
+    days = days_of("2010-12-01", 200)
+    batches = [tuple(days[first : first + size]) for first in range(0, 200, size)]
+    order = out_of_order(batches, 1, 30)
+    assert order != batches
+    assert sorted(order) == batches
+    assert order == out_of_order(batches, 1, 30)
+    assert order != out_of_order(batches, 2, 30)
+    newest = date.min
+    for batch in order:
+        first, last = (date.fromisoformat(batch[place].stem) for place in (0, -1))
+        # Nor at any hour of the day: late is what is more than 30 days older than the newest.
+        assert newest == date.min or newest - first < timedelta(days=30)
+        newest = max(newest, last)
+
+
+def test_rows_that_differ_are_told_as_often_as_they_do():
+    database = duckdb.connect()
+    alike = "select 1 as n, 'a' as name union all select 1, 'a'"
+    assert difference(database, alike, alike) == {"equal": True, "rows": 2, "stored": 2, "missing": [], "surplus": []}
+    once = difference(database, alike, "select 1 as n, 'a' as name")
+    assert once == {"equal": False, "rows": 2, "stored": 1, "missing": [{"n": "1", "name": "a"}], "surplus": []}
+    other = difference(database, "select null as n, 0.1 as name", "select 2 as n, 0.1 as name")
+    assert (other["missing"], other["surplus"]) == ([{"n": "None", "name": "0.1"}], [{"n": "2", "name": "0.1"}])
+    assert difference(database, alike, None)["missing"] == [{"n": "1", "name": "a"}] * 2
+    assert differences({"journey": {"events": once}}) == ['journey: events: missing: {"n": "1", "name": "a"}']
+
+
+def test_the_log_by_sql_of_three_batches(tmp_path):
+    def line(request: str, minute: int, **values: object) -> dict:
+        row = {"request": request, "customer": "u", "action": "view", "product": "i"}
+        return {**row, "occurred_at": f"2024-01-02 10:{minute:02}:00", "price": 1, "device": "phone", **values}
+
+    def write(day: str, *lines: object) -> tuple[str, list[Path]]:
+        folder = tmp_path / f"day={day}"
+        folder.mkdir()
+        (folder / "a.json").write_text(
+            "".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in lines)
+        )
+        return day, [folder / "a.json"]
+
+    batches = [
+        write("1", line("a", 0), line("a", 0), line("b", 45, price=0.1), line("c", 46, customer=None)),
+        write("2", line("d", 20, price=0.2), line("a", 0, product="other"), '{"request": "e", "cust'),
+        write("3", line("f", 1, occurred_at="2024-01-01 10:44:59.999999"), line("g", 1, price=-1, action="hover")),
+    ]
+    log = DuckLog(GENERATED, batches, late_days=1)
+    names = ("read", "accepted", "duplicate", "quarantined", "late", "conflict")
+    assert {name: tuple(told[kind] for kind in names) for name, told in log.counts().items()} == {
+        "1": (4, 2, 1, 1, 0, 0),
+        "2": (3, 1, 0, 2, 0, 1),
+        "3": (2, 0, 0, 1, 1, 0),
+    }
+    expected = log.expected()
+    rules = log.database.sql(f"select rules, payload[1] from ({expected['events_quarantine']}) order by all").fetchall()
+    assert rules == [
+        (["action_unknown", "value_negative"], "g"),
+        (["conflict"], "a"),
+        (["event_type_required", "time_required", "unreadable_row", "user_id_required"], '{"request": "e", "cust'),
+        (["late"], "f"),
+        (["user_id_required"], "c"),
+    ]
+    # The second batch joins what were two sessions: 10:00 and 10:45 are more than 30 minutes apart, 10:20 is between.
+    sessions = log.database.sql("select n_events, n_items, value_sum, is_open from sessions").fetchall()
+    assert sessions == [(3, 1, 1.3, True)]
+    start = "start\x1f" + str(1704189600 * 10**6)
+    aliases = log.database.sql(f"select session_id, batch_id from ({expected['session_alias']})").fetchall()
+    assert aliases == [(hashlib.sha256(f"generated\x1fu\x1f{start}".encode()).hexdigest()[:32], "2")]
