@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo test test-slow soak test-browser lint types docs bench bench-etl ui clean clean-data
+.PHONY: help setup doctor demo test test-slow soak test-browser lint types docs bench bench-etl oracle ui clean clean-data
 
 BIN := .venv/bin
 # Where Horovod cannot be built, HOROVOD=no goes on under torch.distributed.
@@ -53,6 +53,9 @@ bench: setup ## Measure the demo, and print the figures as JSON
 
 bench-etl: setup ## Measure ingest and sessionize on generated events (ten minutes on two cores)
 	@$(BIN)/python -m benchmarks etl $(ARGS)
+
+oracle: setup ## Compare the event log of whole data sets with the same log by SQL, row for row (minutes)
+	@$(BIN)/python -m benchmarks oracle $(ARGS)
 
 ui: setup ## Show the runs and the model registry at http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$$($(BIN)/python -c "$(TRACKING_URI)")" $(ARGS)

@@ -28,6 +28,8 @@ _BUILT_IN = {
     **{f"{name}_too_long": f"length({name}) > 1024" for name in _IDS},
     **{f"{name}_control_character": f"regexp_matches({name}, '[\\x00-\\x1f\\x7f]')" for name in _IDS},
 }
+# As they stand: DuckDB would turn 10.449999999999999 into 10.45.
+_NUMBERS_AS_TEXT = """regexp_replace(text, '":\\s*(-?[0-9][-+.0-9eE]*)\\s*([,}])', '":"\\1"\\2', 'g')"""
 _CONTENT = "hash(item_id, event_type, event_time, value, session_key, attributes)"
 # Which of a batch's rows with one id stands, where none stands from an earlier batch.
 _ORDER = """number, event_time, user_id nulls first, item_id nulls first, event_type, value nulls first,
@@ -189,7 +191,8 @@ class DuckLog:
             folder = (
                 f" || [regexp_extract(filename, '/{self.source.folder}=([^/]+)/', 1)]" if self.source.folder else ""
             )
-            payload = f"case when json_valid(text) then json_extract_string(text, {paths}){folder} else [text] end"
+            row = f"json_extract_string({_NUMBERS_AS_TEXT}, {paths}){folder}"
+            payload = f"case when json_valid(text) then {row} else [text] end"
             options = "header=false, delim='\x01', quote='', escape='', columns={'text': 'varchar'}"
             unreadable = "not json_valid(text)"
         else:

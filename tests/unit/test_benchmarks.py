@@ -150,8 +150,13 @@ def test_the_log_by_sql_of_three_batches(tmp_path):
         return day, [folder / "a.json"]
 
     batches = [
-        write("1", line("a", 0), line("a", 0), line("b", 45, price=0.1), line("c", 46, customer=None)),
-        write("2", line("d", 20, price=0.2), line("a", 0, product="other"), '{"request": "e", "cust'),
+        write("1", line("a", 0), line("a", 0), line("b", 45, price=0.1, device=9), line("c", 46, customer=None)),
+        write(
+            "2",
+            json.dumps(line("d", 20, price=0.2)).replace('"phone"', "10.449999999999999"),
+            line("a", 0, product="other"),
+            '{"request": "e", "cust',
+        ),
         write("3", line("f", 1, occurred_at="2024-01-01 10:44:59.999999"), line("g", 1, price=-1, action="hover")),
     ]
     log = DuckLog(GENERATED, batches, late_days=1)
@@ -170,6 +175,9 @@ def test_the_log_by_sql_of_three_batches(tmp_path):
         (["late"], "f"),
         (["user_id_required"], "c"),
     ]
+    # A number is text as it stands.
+    devices = log.database.sql("select attributes[1].value from event order by event_time").fetchall()
+    assert [device for (device,) in devices] == ["phone", "10.449999999999999", "9"]
     # The second batch joins what were two sessions: 10:00 and 10:45 are more than 30 minutes apart, 10:20 is between.
     sessions = log.database.sql("select n_events, n_items, value_sum, is_open from sessions").fetchall()
     assert sessions == [(3, 1, 1.3, True)]
