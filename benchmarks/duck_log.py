@@ -316,13 +316,13 @@ class DuckLog:
         }
 
 
-def between(source: RawSource, one: Path, other: Path) -> dict[str, dict[str, Any]]:
-    """Table → what `difference` tells of two warehouses of a source, but for the batches that brought the rows."""
+def between(source: RawSource, one: Path, other: Path, but: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Table → what `difference` tells of two warehouses of a source, but for the columns `but`."""
     database, payload = duckdb.connect(), payload_of(source)
-    told = {}
+    told, names = {}, ", ".join(f"'{name}'" for name in but)
     for table in ("events", "events_quarantine", "sessions"):
         rows = [stored(table, warehouse, payload) for warehouse in (one, other)]
-        alike = [row and f"select columns(lambda name: name <> 'batch_id') from ({row})" for row in rows]
+        alike = [row and f"select columns(lambda name: name not in ({names})) from ({row})" for row in rows]
         if alike[0] is not None:
             told[table] = difference(database, alike[0], alike[1])
     return told
