@@ -30,7 +30,7 @@ _BUILT_IN = {
 }
 # As they stand: DuckDB would turn 10.449999999999999 into 10.45.
 _NUMBERS_AS_TEXT = """regexp_replace(text, '":\\s*(-?[0-9][-+.0-9eE]*)\\s*([,}])', '":"\\1"\\2', 'g')"""
-_CONTENT = "hash(item_id, event_type, event_time, value, session_key, attributes)"
+_CONTENT = "hash(user_id, item_id, event_type, event_time, value, session_key, attributes)"
 # Which of a batch's rows with one id stands, where none stands from an earlier batch.
 _ORDER = """number, event_time, user_id nulls first, item_id nulls first, event_type, value nulls first,
     session_key nulls first"""

@@ -22,7 +22,7 @@ GAPS = {"5m": "5 minutes", "30m": "30 minutes", "2h": "2 hours"}
 
 @dataclass(frozen=True)
 class Delivery:
-    """How the days arrive. retold: lines that come again with another product, so that they are in conflict."""
+    """How the days arrive. retold: lines that come again with another product or customer, in conflict."""
 
     seed: int
     batches: int
@@ -41,7 +41,7 @@ class Delivery:
         lines = sorted(line for file in files for line in gzip.decompress(file.read_bytes()).decode().splitlines())
         whole = [json.loads(line) for line in lines if line.endswith("}")]
         for number, row in enumerate(draw.sample(whole, min(self.retold, len(whole)))):
-            line = json.dumps({**row, "product": f"other {number % 2}"})
+            line = json.dumps({**row, **({"product": "other"} if number % 2 else {"customer": "somebody else"})})
             with (draw.choice(days) / "retold.json").open("a") as file:
                 file.write(line + "\n")
 

@@ -146,6 +146,7 @@ def test_the_log_by_sql_of_three_batches(tmp_path):
             "2",
             json.dumps(line("d", 20, price=0.2)).replace('"phone"', "10.449999999999999"),
             line("a", 0, product="other"),
+            line("a", 0, customer="v"),
             '{"request": "e", "cust',
         ),
         write("3", line("f", 1, occurred_at="2024-01-01 10:44:59.999999"), line("g", 1, price=-1, action="hover")),
@@ -154,13 +155,14 @@ def test_the_log_by_sql_of_three_batches(tmp_path):
     names = ("read", "accepted", "duplicate", "quarantined", "late", "conflict")
     assert {name: tuple(told[kind] for kind in names) for name, told in log.counts().items()} == {
         "1": (4, 2, 1, 1, 0, 0),
-        "2": (3, 1, 0, 2, 0, 1),
+        "2": (4, 1, 0, 3, 0, 2),
         "3": (2, 0, 0, 1, 1, 0),
     }
     expected = log.expected()
     rules = log.database.sql(f"select rules, payload[1] from ({expected['events_quarantine']}) order by all").fetchall()
     assert rules == [
         (["action_unknown", "value_negative"], "g"),
+        (["conflict"], "a"),
         (["conflict"], "a"),
         (["event_type_required", "time_required", "unreadable_row", "user_id_required"], '{"request": "e", "cust'),
         (["late"], "f"),
