@@ -1,13 +1,13 @@
-"""`make bench`, `make bench-etl` and `make bench-cluster`: the last line printed is one JSON object."""
+"""`make bench`, `make bench-etl`, `make bench-cluster` and `make oracle`: the last line printed is one JSON object."""
 
 import json
 import sys
 
-from benchmarks import cluster, demo, etl
+from benchmarks import cluster, demo, etl, oracle
 
 
 def main(words: list[str]) -> int:
-    """`demo` (also without a word), `etl` or `cluster`, and its arguments. Returns 1 where tables differ."""
+    """`demo` (also without a word), `etl`, `cluster` or `oracle`, and its arguments. Returns 1 where tables differ."""
     name, rest = (words[0], words[1:]) if words else ("demo", [])
     if name == "etl":
         print(json.dumps(etl.run(rest)))
@@ -15,10 +15,12 @@ def main(words: list[str]) -> int:
         told = cluster.run(rest)
         print(json.dumps(told))
         return 0 if told["equal"] else 1
+    elif name == "oracle":
+        return oracle.main(rest)
     elif name == "demo":
         print(json.dumps({"demo": demo.run()}))
     else:
-        print(f"error: unknown benchmark: {name!r}; known: demo, etl, cluster", file=sys.stderr)
+        print(f"error: unknown benchmark: {name!r}; known: demo, etl, cluster, oracle", file=sys.stderr)
         return 2
     return 0
 

@@ -242,7 +242,8 @@ class BatchIngest:
         if not written.conflict:
             return
         with self._progress.step(f"setting {written.conflict:,} rows in conflict aside"):
-            identity = [EVENTS.event_id, EVENTS.content_hash]
+            # Under pseudonyms the hash leaves the user out, and a row that is rejected for having none is no conflict.
+            identity = [EVENTS.event_id, EVENTS.content_hash, EVENTS.user_id]
             found = marked.where(F.col(IS_CONFLICT)).select(*identity).distinct()
             self._set_aside(rows.join(found, identity, "left_semi"), batch, _CONFLICTS)
 

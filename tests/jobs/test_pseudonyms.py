@@ -123,3 +123,16 @@ def test_a_failing_cast_does_not_tell_whose_row_it_was(shop, settings):
     check_disk(shop)
     plain = shop.run("ingest", settings[0])
     assert "anna@example.org" in plain["error"]
+
+
+def test_a_rejected_row_is_no_conflict_as_well(shop, settings):
+    """The key leaves the mail out, so that a row without one has the id and the content of the row in conflict."""
+    (shop.root / "shop.yaml").write_text((YAML % "try_to_timestamp").replace("key: [mail, item, time]", "key: [time]"))
+    other = line("anna@example.org").replace("i1", "i2")
+    for number, lines in enumerate([line("anna@example.org"), other + line(None).replace("i1", "i2")]):
+        (shop.root / "raw" / f"{number}.json").write_text(lines)
+        told = shop.run("ingest", *settings)
+    counts = ("read", "accepted", "quarantined", "conflict")
+    assert [told["rows"][name] for name in counts] == [2, 0, 2, 1]
+    stored = shop.tables.read(EVENTS_QUARANTINE).select(EVENTS_QUARANTINE.rules, EVENTS_QUARANTINE.n_rows).collect()
+    assert sorted(map(tuple, stored)) == [(["conflict"], 1), (["user_id_required"], 1)]

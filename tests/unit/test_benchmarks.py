@@ -1,10 +1,14 @@
-"""The tools of the benchmarks: what the event log is read as, and whose CPU time is counted."""
+"""The tools of the benchmarks: what the event log is read as, whose CPU time is counted, and the log by SQL."""
 
+import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
@@ -12,8 +16,13 @@ from deltalake import write_deltalake
 from behavior_lib.tables import SESSIONS
 from behavior_lib.tables.arrow import arrow_schema
 from benchmarks.cluster import content
+from benchmarks.duck_log import GENERATED, DuckLog, difference
 from benchmarks.eventlog import between, disturbance, heaviest, read_stages, shuffled, worst_skew
+from benchmarks.oracle import differences, out_of_order
 from benchmarks.processes import ProcessTree, run_cold
+
+# Another customer's row with the same key is a conflict.
+WITHOUT_CUSTOMER = dataclasses.replace(GENERATED, key=("request", "occurred_at"))
 
 
 def task(stage: int, milliseconds: int, written: int = 0, failed: bool = False) -> dict:
@@ -157,3 +166,79 @@ def test_a_cold_run_ends_with_its_last_line_or_with_its_failure():
     with pytest.raises(SystemExit) as failed:
         run_cold(["-c", "print('no'); raise SystemExit(3)"])
     assert str(failed.value).endswith("ended with exit code 3: no")
+
+
+def test_shuffled_days_are_all_there_and_never_late():
+    days = [Path(f"{date(2010, 12, 1) + timedelta(days=number)}.csv") for number in range(200)]
+    order = out_of_order(days, 1, 30)
+    assert sorted(order) == days
+    assert order == out_of_order(days, 1, 30)
+    assert order != out_of_order(days, 2, 30)
+    dates = [date.fromisoformat(day.stem) for day in order]
+    behind = [(max(dates[: place + 1]) - day).days for place, day in enumerate(dates)]
+    # Nor at any hour of the day: late is what is more than 30 days older than the newest.
+    assert 20 < max(behind) < 30
+
+
+def test_rows_that_differ_are_told_as_often_as_they_do():
+    database = duckdb.connect()
+    alike = "select 1 as n, 'a' as name union all select 1, 'a'"
+    assert difference(database, alike, alike) == {"equal": True, "rows": 2, "stored": 2, "missing": [], "surplus": []}
+    once = difference(database, alike, "select 1 as n, 'a' as name")
+    assert once == {"equal": False, "rows": 2, "stored": 1, "missing": [{"n": "1", "name": "a"}], "surplus": []}
+    other = difference(database, "select null as n, 0.1 as name", "select 2 as n, 0.1 as name")
+    assert (other["missing"], other["surplus"]) == ([{"n": "None", "name": "0.1"}], [{"n": "2", "name": "0.1"}])
+    assert difference(database, alike, None)["missing"] == [{"n": "1", "name": "a"}] * 2
+    assert differences({"journey": {"events": once}}) == ['journey: events: missing: {"n": "1", "name": "a"}']
+
+
+def test_the_log_by_sql_of_three_batches(tmp_path):
+    def line(request: str, minute: int, **values: object) -> dict:
+        row = {"request": request, "customer": "u", "action": "view", "product": "i"}
+        return {**row, "occurred_at": f"2024-01-02 10:{minute:02}:00", "price": 1, "device": "phone", **values}
+
+    def write(day: str, *lines: object) -> tuple[str, list[Path]]:
+        folder = tmp_path / f"day={day}"
+        folder.mkdir()
+        (folder / "a.json").write_text(
+            "".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in lines)
+        )
+        return day, [folder / "a.json"]
+
+    batches = [
+        write("1", line("a", 0), line("a", 0), line("b", 45, price=0.1, device=9), line("c", 46, customer=None)),
+        write(
+            "2",
+            json.dumps(line("d", 20, price=0.2)).replace('"phone"', "10.449999999999999"),
+            line("a", 0, product="other"),
+            line("a", 0, customer="v"),
+            '{"request": "e", "cust',
+        ),
+        write("3", line("f", 1, occurred_at="2024-01-01 10:44:59.999999"), line("g", 1, price=-1, action="hover")),
+    ]
+    log = DuckLog(WITHOUT_CUSTOMER, batches, late_days=1)
+    names = ("read", "accepted", "duplicate", "quarantined", "late", "conflict")
+    assert {name: tuple(told[kind] for kind in names) for name, told in log.counts().items()} == {
+        "1": (4, 2, 1, 1, 0, 0),
+        "2": (4, 1, 0, 3, 0, 2),
+        "3": (2, 0, 0, 1, 1, 0),
+    }
+    expected = log.expected()
+    rules = log.database.sql(f"select rules, payload[1] from ({expected['events_quarantine']}) order by all").fetchall()
+    assert rules == [
+        (["action_unknown", "value_negative"], "g"),
+        (["conflict"], "a"),
+        (["conflict"], "a"),
+        (["event_type_required", "time_required", "unreadable_row", "user_id_required"], '{"request": "e", "cust'),
+        (["late"], "f"),
+        (["user_id_required"], "c"),
+    ]
+    # A number is text as it stands.
+    devices = log.database.sql("select attributes[1].value from event order by event_time").fetchall()
+    assert [device for (device,) in devices] == ["phone", "10.449999999999999", "9"]
+    # The second batch joins what were two sessions: 10:00 and 10:45 are more than 30 minutes apart, 10:20 is between.
+    sessions = log.database.sql("select n_events, n_items, value_sum, is_open from sessions").fetchall()
+    assert sessions == [(3, 1, 1.3, True)]
+    start = "start\x1f" + str(1704189600 * 10**6)
+    aliases = log.database.sql(f"select session_id, batch_id from ({expected['session_alias']})").fetchall()
+    assert aliases == [(hashlib.sha256(f"generated\x1fu\x1f{start}".encode()).hexdigest()[:32], "2")]
