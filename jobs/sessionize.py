@@ -44,12 +44,16 @@ def _span(rows: DataFrame, time: str) -> tuple[int, int | None, int | None]:
 
 def _write(job: Job, changes: SessionChanges) -> dict[str, int]:
     """Aliases first: once the sessions are written, a repeated run no longer sees the old ids."""
-    changed, stale = changes.changed.persist(), changes.stale.persist()
-    aliases = job.tables.merge(SESSION_ALIAS, changes.aliases, update=False)
-    sessions = job.tables.merge(SESSIONS, changed, stale)
-    changed.unpersist()
-    stale.unpersist()
-    return {SESSION_ALIAS.name: aliases, SESSIONS.name: sessions}
+    frames = (changes.changed.persist(), changes.stale.persist(), changes.aliases.persist())
+    changed, stale, aliases = frames
+    written = {}
+    # Most updates merge no two sessions, and a merge of nothing costs as much as one of something.
+    if not aliases.isEmpty():
+        written[SESSION_ALIAS.name] = job.tables.merge(SESSION_ALIAS, aliases, update=False)
+    written[SESSIONS.name] = job.tables.merge(SESSIONS, changed, stale)
+    for frame in frames:
+        frame.unpersist()
+    return written
 
 
 def _summary(job: Job, events_version: int, written: dict[str, int]) -> Summary:
