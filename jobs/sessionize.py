@@ -28,7 +28,7 @@ def run(job: Job) -> Summary:
             sessions = sessionize(events, job.source.gap, newest, spread)
             written = job.tables.replace(SESSIONS, sessions, f"source = '{job.source.name}'")
         return _summary(job, version, {SESSIONS.name: written})
-    stored = job.tables.read(SESSIONS).where(F.col(SESSIONS.source) == job.source.name)
+    stored = job.tables.pinned(SESSIONS).where(F.col(SESSIONS.source) == job.source.name)
     newest = max(newest, _span(stored, SESSIONS.session_end)[2] or newest)
     with job.progress.step("making the sessions that new events touched"):
         changes = update_sessions(stored, events, new, job.source.gap, newest, oldest)

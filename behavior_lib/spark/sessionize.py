@@ -231,11 +231,12 @@ def _touched(stored: DataFrame, arrived: DataFrame, gap_us: int, newest_us: int,
 
 
 def _inside(events: DataFrame, spans: DataFrame) -> DataFrame:
-    """Events that lie in a span of their user. The join on the day lets Spark read those days only."""
+    """Events that lie in a span of their user. The days are few and sent ahead, so that Spark reads those days only."""
     days = F.sequence(F.to_date(F.timestamp_micros(_START)), F.to_date(F.timestamp_micros(_END)))
     daily = _prefixed(spans.withColumn(_DAY, F.explode(days)))
     same_day = F.col(EVENTS.event_date) == F.col(f"_{_DAY}")
-    return events.join(daily, _same_user() & same_day & _in_span(), "left_semi")
+    near = events.join(F.broadcast(daily.select(f"_{_DAY}").distinct()), same_day, "left_semi")
+    return near.join(daily, _same_user() & same_day & _in_span(), "left_semi")
 
 
 def _aliases(stale: DataFrame, changed: DataFrame, new: DataFrame) -> DataFrame:

@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 
 from behavior_lib.errors import ConfigError
 from behavior_lib.spark import sessionize as sessionizing
+from behavior_lib.spark.session import session_conf
 from behavior_lib.spark.sessionize import (
     Spread,
     events_with_sessions,
@@ -15,7 +16,7 @@ from behavior_lib.spark.sessionize import (
     sessionize,
     update_sessions,
 )
-from behavior_lib.tables import SESSION_ALIAS, SESSIONS
+from behavior_lib.tables import EVENTS, SESSION_ALIAS, SESSIONS
 from tests.spark.conftest import event
 
 GAP = timedelta(minutes=30)
@@ -221,3 +222,17 @@ def test_of_many_events_the_users_of_one_in_64_instants_are_counted(events, monk
     crowded = find_spread(events(*rows), 3600, 1).crowded
     assert crowded is not None
     assert [tuple(row) for row in crowded.collect()] == [("shop", "crowd", None)]
+
+
+def test_an_update_reads_only_the_days_of_the_touched_sessions(spark, events, tables):
+    tables.insert(EVENTS, events(*(event("u1", f"2017-01-{day:02} 10:00:00") for day in range(1, 9))))
+    stored = sessionize(tables.read(EVENTS), GAP, 0)
+    late = event("u1", "2017-01-05 10:10:00")
+    new = events(late).withColumn("_commit_version", F.lit(2).cast("bigint"))
+    # As where the touched sessions are too many to be sent to the events.
+    with session_conf(spark, "spark.sql.autoBroadcastJoinThreshold", "-1"):
+        changes = update_sessions(stored, tables.read(EVENTS), new, GAP, 0, microseconds("2017-01-05 10:10:00"))
+        plan = changes.changed._jdf.queryExecution().executedPlan().toString()
+    filters = [text.split("PushedFilters")[0] for text in plan.split("PartitionFilters: ")[1:]]
+    assert any(" IN dynamicpruning#" in text for text in filters)
+    assert "BroadcastHashJoin [event_date#" in plan
