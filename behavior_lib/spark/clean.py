@@ -127,9 +127,9 @@ def _judge_by_row(rows: DataFrame, source: SourceConfig, accepted_at: datetime) 
     rules = built_in_rules(accepted_at, source) + row_rules(source)
     judged = rows.withColumns(
         {
-            BROKEN: ids_of_broken(rules, _REJECTING, source),
-            DROPPED: _all_dropped(rules, source),
-            EVENTS.flags: ids_of_broken(rules, (Policy.flag, Policy.clip), source),
+            BROKEN: ids_of_broken(rules, _REJECTING),
+            DROPPED: _all_dropped(rules),
+            EVENTS.flags: ids_of_broken(rules, (Policy.flag, Policy.clip)),
         }
     )
     for rule in source.rules:
@@ -139,11 +139,11 @@ def _judge_by_row(rows: DataFrame, source: SourceConfig, accepted_at: datetime) 
     return judged
 
 
-def _all_dropped(rules: list[Rule], source: SourceConfig) -> Column:
+def _all_dropped(rules: list[Rule]) -> Column:
     if not any(rule.policy is Policy.drop for rule in rules):
         return F.lit(False)
-    dropping = F.size(ids_of_broken(rules, (Policy.drop,), source))
-    return (dropping > 0) & (F.size(ids_of_broken(rules, (Policy.quarantine,), source)) == 0)
+    dropping = F.size(ids_of_broken(rules, (Policy.drop,)))
+    return (dropping > 0) & (F.size(ids_of_broken(rules, (Policy.quarantine,))) == 0)
 
 
 def _judge_by_statistics(judged: DataFrame, rule: RuleConfig, statistics: _Statistics) -> DataFrame:

@@ -190,9 +190,8 @@ class BatchIngest:
         self._tables.append(EVENTS_QUARANTINE, rows, writer=self._writer(batch), number=number)
 
     def _marked(self, judged: DataFrame, raw: DataFrame, batch: Batch, counts: _Judged) -> DataFrame:
-        earlier: DataFrame | None = self._searched(raw, batch, counts)
-        if earlier is not None and earlier.isEmpty():
-            earlier = None
+        searched = self._searched(raw, batch, counts)
+        earlier = None if searched.isEmpty() else searched
         if not counts.days or not key_carries_time(self._source, raw.columns):
             return mark_duplicates(accepted(judged), earlier)
         placement = plan_placement(counts.days, self._spark.sparkContext.defaultParallelism)

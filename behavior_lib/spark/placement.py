@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import accumulate
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -40,10 +41,7 @@ class Placement:
         """
         day = F.to_date(EVENTS.event_time)
         since = F.datediff(day, F.lit(self.first_day))
-        firsts, total = [], 0
-        for count in self.pieces:
-            firsts.append(total)
-            total += count
+        firsts = [0, *accumulate(self.pieces)]
         piece = F.get(_numbers(firsts), since) + F.pmod(
             F.xxhash64(EVENTS.event_id), F.get(_numbers(self.pieces), since)
         )

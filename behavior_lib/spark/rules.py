@@ -20,20 +20,19 @@ OLDEST = "1970-01-01"
 FUTURE_TOLERANCE = timedelta(days=1)
 _IDS = (EVENTS.event_id, EVENTS.user_id, EVENTS.item_id, EVENTS.event_type, EVENTS.session_key)
 _REQUIRED_IDS = (EVENTS.event_id, EVENTS.user_id, EVENTS.event_type)
-_CONTROL = "control characters"
 
 
 @dataclass(frozen=True)
 class Rule:
     """A rule ready to judge rows. `broken` is never null.
 
-    suspect: what several rules share: true wherever one of them is broken, and cheaper than to test each.
+    suspect: a test that rules share: true wherever one of them is broken, and cheaper than to test each.
     """
 
     id: str
     policy: Policy
     broken: Column
-    suspect: str | None = None
+    suspect: Column | None = None
 
 
 def built_in_rules(accepted_at: datetime, source: SourceConfig) -> list[Rule]:
@@ -42,7 +41,7 @@ def built_in_rules(accepted_at: datetime, source: SourceConfig) -> list[Rule]:
     An id that this library makes of a key, and one that the source has not, need no test.
     """
     time = F.col(EVENTS.event_time)
-    ids = ids_of(source)
+    ids = [name for name in _IDS if name in source.columns]
     known = [
         ("unreadable_row", F.col(UNREADABLE).isNotNull()),
         ("time_required", time.isNull()),
@@ -53,12 +52,8 @@ def built_in_rules(accepted_at: datetime, source: SourceConfig) -> list[Rule]:
     known += [(f"{name}_too_long", F.length(name) > MAX_ID_LENGTH) for name in ids]
     rules = [Rule(name, Policy.quarantine, _never_null(broken)) for name, broken in known]
     odd = [(f"{name}_control_character", _has_control_character(F.col(name))) for name in ids]
-    return rules + [Rule(name, Policy.quarantine, _never_null(broken), _CONTROL) for name, broken in odd]
-
-
-def ids_of(source: SourceConfig) -> list[str]:
-    """The identifiers that the source itself gives."""
-    return [name for name in _IDS if name in source.columns]
+    any_odd = _has_control_character(F.concat_ws("", *ids))
+    return rules + [Rule(name, Policy.quarantine, _never_null(broken), any_odd) for name, broken in odd]
 
 
 def row_rules(source: SourceConfig) -> list[Rule]:
@@ -77,18 +72,15 @@ def clipped(rule: RuleConfig, value: Column, low: Column, high: Column) -> Colum
     return F.when(value.isNotNull(), F.greatest(F.least(value, high), low)) if rule.policy is Policy.clip else value
 
 
-def ids_of_broken(rules: list[Rule], policies: tuple[Policy, ...], source: SourceConfig) -> Column:
+def ids_of_broken(rules: list[Rule], policies: tuple[Policy, ...]) -> Column:
     """Sorted array of the ids of the rules with one of the policies that the row breaks."""
     chosen = [rule for rule in rules if rule.policy in policies]
     nothing = F.array().cast("array<string>")
     if not chosen:
         return nothing
     ids = F.array(*(F.when(rule.broken, F.lit(rule.id)) for rule in chosen))
-    tests = [rule.broken for rule in chosen if rule.suspect is None]
-    if any(rule.suspect == _CONTROL for rule in chosen):
-        # One search over all ids of a row costs a third of one search for each.
-        tests.append(_has_control_character(F.concat_ws("", *ids_of(source))))
-    any_broken = reduce(lambda a, b: a | b, tests)
+    tests = [rule.broken if rule.suspect is None else rule.suspect for rule in chosen]
+    any_broken = reduce(lambda a, b: a | b, {id(test): test for test in tests}.values())
     # Nearly every row breaks nothing: it pays for the tests alone, not for an array of answers.
     return F.when(any_broken, F.array_sort(F.filter(ids, lambda name: name.isNotNull()))).otherwise(nothing)
 

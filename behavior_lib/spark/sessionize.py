@@ -62,12 +62,7 @@ def sessionize(events: DataFrame, gap: timedelta, newest_us: int, spread: Spread
         parts = rest.unionByName(few, allowMissingColumns=True)
     if spread is not None:
         parts = parts.repartition(spread.n_tasks, *_USER)
-    in_order = Window.partitionBy(*_USER).orderBy(_START)
-    silence = F.col(_START) - F.max(_END).over(in_order.rowsBetween(Window.unboundedPreceding, -1))
-    is_first = silence.isNull() | (F.col(EVENTS.session_key).isNull() & (silence > gap_us))
-    marked = parts.withColumn(_SESSION, F.when(is_first, F.col(_START)))
-    session = F.last(_SESSION, ignorenulls=True).over(in_order.rowsBetween(Window.unboundedPreceding, 0))
-    return _join_parts(marked.withColumn(_SESSION, session), gap_us, newest_us)
+    return _join_parts(_with_session_start(parts, gap_us), gap_us, newest_us)
 
 
 def find_spread(events: DataFrame, n_events: int, n_tasks: int) -> Spread:
@@ -92,13 +87,10 @@ def events_with_sessions(events: DataFrame, gap: timedelta) -> DataFrame:
     One shuffle and one sort, by user: what follows looks at the event before.
     Raises ConfigError where gap is not positive.
     """
-    in_order = Window.partitionBy(*_USER).orderBy(EVENTS.event_time, EVENTS.event_id)
     time = F.unix_micros(EVENTS.event_time)
-    silence = time - F.lag(time).over(in_order)
-    is_first = silence.isNull() | (F.col(EVENTS.session_key).isNull() & (silence > _microseconds_of(gap)))
-    started = events.withColumn(_START, F.when(is_first, time))
-    start = F.last(_START, ignorenulls=True).over(in_order.rowsBetween(Window.unboundedPreceding, 0))
-    return started.withColumn(_START, start).withColumn(SESSIONS.session_id, _session_id()).drop(_START)
+    started = _with_session_start(events.withColumns({_START: time, _END: time}), _microseconds_of(gap))
+    found = started.withColumn(_START, F.col(_SESSION)).withColumn(SESSIONS.session_id, _session_id())
+    return found.drop(_START, _END, _SESSION)
 
 
 def update_sessions(
@@ -167,6 +159,19 @@ def _sum_by_bucket(events: DataFrame, gap_us: int) -> DataFrame:
 
 def _exact_value() -> Column:
     return F.expr(f"try_cast({EVENTS.value} as {_EXACT})")
+
+
+def _with_session_start(parts: DataFrame, gap_us: int) -> DataFrame:
+    """Parts of sessions, single events among them, with `_session`: the start of the session they lie in, in µs.
+
+    One shuffle unless they lie together by user, and one sort.
+    """
+    in_order = Window.partitionBy(*_USER).orderBy(_START)
+    silence = F.col(_START) - F.max(_END).over(in_order.rowsBetween(Window.unboundedPreceding, -1))
+    is_first = silence.isNull() | (F.col(EVENTS.session_key).isNull() & (silence > gap_us))
+    marked = parts.withColumn(_SESSION, F.when(is_first, F.col(_START)))
+    start = F.last(_SESSION, ignorenulls=True).over(in_order.rowsBetween(Window.unboundedPreceding, 0))
+    return marked.withColumn(_SESSION, start)
 
 
 def _join_parts(parts: DataFrame, gap_us: int, newest_us: int) -> DataFrame:
