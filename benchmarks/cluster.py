@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from deltalake import DeltaTable
 
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE, SESSIONS, TableSpec
 from benchmarks.eventlog import Disturbance, disturbance
+from benchmarks.jobs import as_words, promised, say
 from benchmarks.processes import run_cold
 from benchmarks.standalone import Standalone, parquet_files, standalone
 
@@ -93,9 +93,9 @@ def lose_a_worker(
         "rows": counted["ingest"],
         "tables": {name: {"calm": one, "shaken": other} for name, (one, other) in tables.items()},
         "equal": kill.executors > 0
-        and counted["ingest"] == counted["local_ingest"] == promised(raw)
+        and counted["ingest"] == counted["local_ingest"] == expected(raw)
         and not any(codes.values())
-        and tables[EVENTS.name][1]["keys"] == promised(raw)["accepted"]
+        and tables[EVENTS.name][1]["keys"] == expected(raw)["accepted"]
         and all(one == other for one, other in tables.values()),
     }
 
@@ -110,23 +110,18 @@ def settings(raw: Path, place: Path, more: Sequence[str] = ()) -> list[str]:
         "run.batch_id": "one",
         "run.show_progress": "false",
     }
-    given = [*(f"{key}={value}" for key, value in changes.items()), *more]
-    return [word for setting in given for word in ("--set", setting)]
+    return as_words([*(f"{key}={value}" for key, value in changes.items()), *more])
 
 
-def promised(raw: Path) -> dict[str, int]:
+def expected(raw: Path) -> dict[str, int]:
     """What ingest must count, by the generator."""
-    counts = json.loads((raw / "generated" / "_truth.json").read_text(encoding="utf-8"))["counts"]
-    rows = {"read": counts["rows"], "accepted": counts["events"], "duplicate": counts["duplicates"]}
-    return {**rows, "quarantined": counts["bad"], "late": 0, "conflict": 0}
+    return promised(json.loads((raw / "generated" / "_truth.json").read_text(encoding="utf-8"))["counts"])
 
 
 def content(place: Path, spec: TableSpec) -> dict[str, int]:
     """Rows and distinct keys of a table, and the sum of a hash over all columns of each row, whatever their order."""
     table = place / "warehouse" / spec.name
-    if not (table / "_delta_log").is_dir():
-        return {"rows": 0, "keys": 0, "hash": 0}
-    files = DeltaTable(str(table)).file_uris()
+    files = DeltaTable(str(table)).file_uris() if DeltaTable.is_deltatable(str(table)) else []
     if not files:
         return {"rows": 0, "keys": 0, "hash": 0}
     kept = ", ".join(name for name in spec.column_names if name not in _OF_THE_RUN)
@@ -152,7 +147,7 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
         raw, days = generate(folder, arguments.events, arguments.seed)
-        print(f"generated {arguments.events:,} rows", file=sys.stderr, flush=True)
+        say(f"generated {arguments.events:,} rows")
         return {"events": arguments.events, **lose_a_worker(folder, raw, days, arguments.seed)}
 
 

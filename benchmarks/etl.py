@@ -7,14 +7,9 @@ job has a process of its own. Cost is CPU time of the whole process tree; figure
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import json
 import os
 import shutil
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -24,10 +19,10 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from behavior_lib import cli
 from behavior_lib.config import load, load_source
 from benchmarks import duck
 from benchmarks.eventlog import Stage, between, heaviest, read_stages, shuffled, worst_skew
+from benchmarks.jobs import as_words, event_log, promised, run_here, say
 from benchmarks.processes import Cost, ProcessTree, run_cold
 
 DAYS = 100  # so that the last day is the 1 % of the increment
@@ -75,13 +70,7 @@ class Bench:
 
     def settings(self, raw: str, place: Path) -> list[str]:
         """What each job is called with."""
-        conf = {
-            "eventLog.enabled": "true",
-            "eventLog.dir": self.log.as_uri(),
-            "eventLog.compress": "false",
-            "eventLog.rolling.enabled": "false",
-            "sql.shuffle.partitions": str(self.arguments.partitions),
-        }
+        conf = {**event_log(self.log), "spark.sql.shuffle.partitions": str(self.arguments.partitions)}
         changes = {
             "source": "generated",
             "paths.raw": self.folder / "raw" / raw,
@@ -89,19 +78,13 @@ class Bench:
             "paths.var": place / "var",
             "run.show_progress": "false",
             "spark.master": f"local[{self.arguments.cores}]",
-            **{f"spark.conf.spark.{key}": value for key, value in conf.items()},
+            **{f"spark.conf.{key}": value for key, value in conf.items()},
         }
-        return [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+        return as_words(f"{key}={value}" for key, value in changes.items())
 
     def job(self, name: str, raw: str, place: Path, *words: str) -> dict[str, Any]:
         """`behavior NAME` in this process. Returns its JSON line."""
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said):
-            code = cli.main([name, "--env", "local", *self.settings(raw, place), *words])
-        last = said.getvalue().strip().splitlines()[-1]
-        if code:
-            raise SystemExit(f"{name} ended with exit code {code}: {last}")
-        return dict(json.loads(last))
+        return run_here(name, [*self.settings(raw, place), *words])
 
     def generate(self, raw: str, rows: int, *words: str) -> None:
         """Raw events below raw/NAME/generated."""
@@ -110,7 +93,7 @@ class Bench:
         given += ["--seed", str(self.arguments.seed), "--out", out]
         told = self.job("generate", raw, self.folder / "generate", *given, *words)
         self.truths[raw] = told["counts"]
-        self.say(f"generated {rows:,} rows of {raw} in {told['seconds']:.0f} s")
+        say(f"generated {rows:,} rows of {raw} in {told['seconds']:.0f} s")
 
     def new_place(self) -> Path:
         """A folder for a warehouse that is not there yet."""
@@ -124,8 +107,9 @@ class Bench:
             rows = self.job("ingest", raw, place)["rows"]
             self.job("sessionize", raw, place)
         cost.jit_seconds = jit_seconds() - compiled
-        self._check(raw, rows)
-        self.say(f"ingest + sessionize of {raw}: {cost.cpu_seconds:.1f} CPU s, {cost.seconds:.1f} s")
+        if rows != promised(self.truths[raw]):
+            raise SystemExit(f"ingest counted {rows} in {raw}, {promised(self.truths[raw])} are there")
+        say(f"ingest + sessionize of {raw}: {cost.cpu_seconds:.1f} CPU s, {cost.seconds:.1f} s")
         return cost, place
 
     def floor(self, raw: str) -> Cost:
@@ -137,7 +121,7 @@ class Bench:
         assert source.schema is not None
         with self.tree.measure() as cost:
             spark.read.schema(source.schema).json(source.path).write.format("delta").save(str(place / "floor"))
-        self.say(f"floor of {raw}: {cost.cpu_seconds:.1f} CPU s, {cost.seconds:.1f} s")
+        say(f"floor of {raw}: {cost.cpu_seconds:.1f} CPU s, {cost.seconds:.1f} s")
         return cost
 
     def duckdb(self, raw: str) -> Cost:
@@ -146,7 +130,7 @@ class Bench:
             counts = duck.run(self.folder / "raw" / raw / "generated", self.new_place() / "duck", self.arguments.cores)
         if counts["event"] != self.truths[raw]["events"]:
             raise SystemExit(f"DuckDB found {counts['event']} events in {raw}, {self.truths[raw]['events']} are there")
-        self.say(f"DuckDB of {raw}: {cost.cpu_seconds:.1f} CPU s, {cost.seconds:.1f} s")
+        say(f"DuckDB of {raw}: {cost.cpu_seconds:.1f} CPU s, {cost.seconds:.1f} s")
         return cost
 
     def cold(self, raw: str) -> Cost:
@@ -157,23 +141,6 @@ class Bench:
             whole.cpu_seconds += cost.cpu_seconds
             whole.seconds += cost.seconds
         return whole
-
-    def say(self, text: str) -> None:
-        """One line on standard error."""
-        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
-    def _check(self, raw: str, rows: dict[str, int]) -> None:
-        counts = self.truths[raw]
-        promised = {
-            "read": counts["rows"],
-            "accepted": counts["events"],
-            "duplicate": counts["duplicates"],
-            "quarantined": counts["bad"],
-            "late": 0,
-            "conflict": 0,
-        }
-        if rows != promised:
-            raise SystemExit(f"ingest counted {rows} in {raw}, {promised} are there")
 
 
 def jit_seconds() -> float:
@@ -278,7 +245,7 @@ def _increments(bench: Bench, series: Series) -> None:
             series.rows = bench.job("ingest", "part", place)["rows"]["read"]
             bench.job("sessionize", "part", place)
         series.costs.append(cost)
-        bench.say(f"increment of {series.rows:,} rows: {cost.cpu_seconds:.1f} CPU s, {cost.seconds:.1f} s")
+        say(f"increment of {series.rows:,} rows: {cost.cpu_seconds:.1f} CPU s, {cost.seconds:.1f} s")
 
 
 def _tell(bench: Bench, series: dict[str, Series], sizes: list[int]) -> dict[str, Any]:

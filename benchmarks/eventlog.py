@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -84,8 +84,8 @@ def heaviest(stages: list[Stage], number: int = 5) -> list[dict[str, Any]]:
     return [stage.told() for stage in sorted(stages, key=lambda s: -sum(s.seconds))[:number]]
 
 
-def _logs(folder: Path) -> Iterator[Path]:
-    yield from sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+def _logs(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 
 def _operators(info: dict[str, Any]) -> str:
@@ -151,6 +151,7 @@ def _disturb(seen: Disturbance, event: dict[str, Any]) -> None:
         seen.tasks[event["Task End Reason"]["Reason"]] += 1
     elif kind == "SparkListenerStageCompleted":
         info = event["Stage Info"]
+        name = _operators(info)
         if info["Stage Attempt ID"] > 0:
-            seen.stages.append(_operators(info))
-        seen.spans.append((_operators(info), info.get("Submission Time", 0) / 1e3, info["Completion Time"] / 1e3))
+            seen.stages.append(name)
+        seen.spans.append((name, info.get("Submission Time", 0) / 1e3, info["Completion Time"] / 1e3))

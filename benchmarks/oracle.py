@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
 import random
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 
 from behavior_lib import cli
 from benchmarks.duck_log import COMPLETE_JOURNEY, ONLINE_RETAIL, DuckLog, between
+from benchmarks.jobs import as_words, run_here, say
 
 LATE_DAYS = 30
 # A day has some 1,800 lines: compiling its plans would take longer than running them.
@@ -36,19 +36,14 @@ class Place:
         paths = {"raw": raw, "warehouse": self.warehouse, "var": folder / "var"}
         changes = [f"source={source}", f"late.max_days={LATE_DAYS}", "run.show_progress=false", *settings]
         changes += [f"paths.{name}={path}" for name, path in paths.items()]
-        self._settings = [word for change in changes for word in ("--set", change)]
+        self._settings = as_words(changes)
 
     def job(self, name: str, *words: str) -> dict[str, Any]:
         """`behavior NAME` in this process. Returns its JSON line; ends the program where the job fails."""
-        said, started = io.StringIO(), time.monotonic()
-        changes = [word for change in words for word in ("--set", change)]
-        with contextlib.redirect_stdout(said):
-            code = cli.main([name, "--env", "local", *self._settings, *changes])
-        last = said.getvalue().strip().splitlines()[-1]
-        if code:
-            raise SystemExit(f"{name} ended with exit code {code}: {last}")
+        started = time.monotonic()
+        told = run_here(name, [*self._settings, *as_words(words)])
         self.seconds[name] = round(self.seconds.get(name, 0) + time.monotonic() - started, 1)
-        return dict(json.loads(last))
+        return told
 
 
 def main(argv: Sequence[str]) -> int:
@@ -170,11 +165,6 @@ def differences(comparisons: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> l
         for kind in ("missing", "surplus")
         for row in found[kind]
     ]
-
-
-def say(text: str) -> None:
-    """One line on standard error."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def _judged(

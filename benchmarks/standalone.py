@@ -20,6 +20,7 @@ import psutil
 
 from behavior_lib.doctor.java import require_java
 from behavior_lib.layout import jobs_root
+from benchmarks.jobs import event_log
 
 ROOT = Path(__file__).parents[1]
 _BIN = Path(sys.executable).parent
@@ -71,10 +72,7 @@ class Standalone:
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
-            "spark.eventLog.enabled": "true",
-            "spark.eventLog.dir": self.log.as_uri(),
-            "spark.eventLog.compress": "false",
-            "spark.eventLog.rolling.enabled": "false",
+            **event_log(self.log),
         }
         options = [word for key, value in conf.items() for word in ("--conf", f"{key}={value}")]
         memory = ["--driver-memory", "2g", "--executor-memory", f"{self._executor_mb}m"]
