@@ -6,7 +6,14 @@ from pyspark.sql import functions as F
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
 from behavior_lib.spark.past import new_events
-from behavior_lib.spark.sessionize import SessionChanges, find_spread, sessionize, update_sessions
+from behavior_lib.spark.sessionize import (
+    SessionChanges,
+    Touched,
+    find_spread,
+    find_touched,
+    sessionize,
+    update_sessions,
+)
 from behavior_lib.tables import EVENTS, SESSION_ALIAS, SESSIONS
 
 
@@ -31,8 +38,9 @@ def run(job: Job) -> Summary:
     stored = job.tables.pinned(SESSIONS).where(F.col(SESSIONS.source) == job.source.name)
     newest = max(newest, _span(stored, SESSIONS.session_end)[2] or newest)
     with job.progress.step("making the sessions that new events touched"):
-        changes = update_sessions(stored, events, new, job.source.gap, newest, oldest)
-        written_tables = _write(job, changes)
+        touched = find_touched(stored, new, job.source.gap, newest, oldest)
+        touched = Touched(touched.sessions.persist(), touched.arrived.persist())
+        written_tables = _write(job, update_sessions(touched, events, new, job.source.gap, newest))
     return _summary(job, version, written_tables)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
 
-from pyspark.sql import Row, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import SparkSession
 
 from behavior_lib.errors import BatchConflict
 from behavior_lib.spark.raw_files import RawFile
@@ -41,10 +41,10 @@ class BatchRegistry:
 
     def batches(self) -> list[Batch]:
         """All batches in the order in which they were first accepted."""
-        rows = self._tables.read(FILES).where(F.col(FILES.source) == self._source).orderBy(FILES.path).collect()
-        files: dict[str, list[Row]] = {}
-        for row in rows:
-            files.setdefault(row[FILES.batch_id], []).append(row)
+        files: dict[str, list[dict[str, Any]]] = {}
+        for row in self._tables.rows(FILES):
+            if row[FILES.source] == self._source:
+                files.setdefault(row[FILES.batch_id], []).append(row)
         return sorted((_batch(own) for own in files.values()), key=lambda batch: batch.number)
 
     def propose(self, batch_id: str | None, files: Sequence[RawFile], now: datetime, late_days: int) -> Batch:
@@ -84,13 +84,12 @@ class BatchRegistry:
             raise BatchConflict(f"another run took batch number {batch.number}", value=batch.batch_id, mend=mend)
 
 
-def _batch(rows: Sequence[Row]) -> Batch:
+def _batch(rows: Sequence[Mapping[str, Any]]) -> Batch:
     """One batch from its rows of INGEST_FILES."""
     first = rows[0]
-    times = (first[name] for name in (FILES.accepted_at, FILES.late_before, FILES.newest_event_time))
-    accepted_at, late_before, newest = (time and time.replace(tzinfo=timezone.utc) for time in times)
     files = tuple(sorted(RawFile(row[FILES.path], row[FILES.size_bytes]) for row in rows))
-    return Batch(first[FILES.batch_id], first[FILES.batch_number], accepted_at, files, late_before, newest)
+    batch = Batch(first[FILES.batch_id], first[FILES.batch_number], first[FILES.accepted_at], files)
+    return replace(batch, late_before=first[FILES.late_before], newest_event_time=first[FILES.newest_event_time])
 
 
 def _id_of(files: Sequence[RawFile]) -> str:

@@ -134,12 +134,13 @@ class BatchIngest:
                     judged = privacy.after_rules(judged).persist(StorageLevel.MEMORY_AND_DISK)
                 counts = self._count(judged)
                 self._refuse_absent_columns(raw, batch, counts)
+            is_new = batch.batch_id not in {known.batch_id for known in self.registry.batches()}
             privacy.register()
             self.registry.register(replace(batch, newest_event_time=counts.newest))
             self._memory.keep(self._tables, statistics, batch)
             self._write_quarantine(judged, batch, counts)
             marked = self._marked(judged, raw, batch, counts)
-            written = self._write_events(marked, batch, counts)
+            written = self._write_events(marked, batch, counts, is_new=is_new)
             self._write_conflicts(marked, privacy.after_rules(conflicting(rows)), batch, written)
         finally:
             for frame in (judged, statistics):
@@ -212,24 +213,30 @@ class BatchIngest:
         days = timedelta(days=math.ceil(reach / timedelta(days=1)))
         return earlier.where(F.col(EVENTS.event_date).between(min(counts.days) - days, max(counts.days) + days))
 
-    def _write_events(self, marked: DataFrame, batch: Batch, counts: _Judged) -> _Written:
+    def _write_events(self, marked: DataFrame, batch: Batch, counts: _Judged, *, is_new: bool) -> _Written:
+        """is_new: the batch was registered by this run, so that none of its events is stored."""
         if not counts.accepted:
             return _Written(0, 0, 0)
         is_fresh, is_conflict = ~F.col(IS_DUPLICATE), F.col(IS_CONFLICT)
         totals = {"fresh": is_fresh, "duplicate": ~is_fresh & ~is_conflict, "conflict": is_conflict}
         counted = [F.count_if(test).alias(name) for name, test in totals.items()]
         with self._progress.step("dropping duplicates and writing events"):
-            seen = None
-            if self._stored(batch, counts) == 0:
+            seen, stored = None, 0 if is_new else self._stored(batch, counts)
+            if stored == 0:
                 observation = Observation()
                 self._append(marked.observe(observation, *counted), batch)
+                stored = self._stored(batch, counts)
                 # A write that Delta skipped as a repetition has counted nothing.
-                seen = observation.get if self._stored(batch, counts) else None
+                seen = observation.get if stored else None
                 # Where an executor was lost, tasks in front of a shuffle ran and counted twice.
                 if seen is not None and sum(seen.values()) != counts.accepted:
                     seen = None
             written = _Written(*(seen[name] for name in totals)) if seen else _Written(*marked.agg(*counted).first())  # type: ignore[misc]
-        self._check_written(batch, counts, written.fresh)
+        if stored != written.fresh:
+            # A write that Delta skipped as a repetition must have left exactly the rows of this batch.
+            what, where = f"{written.fresh} events were to be stored", f"batch {batch.batch_id}"
+            mend = "the table and the batch's files do not belong together; run a rebuild"
+            raise LawBroken(what, where=where, value=stored, mend=mend)
         return written
 
     def _append(self, marked: DataFrame, batch: Batch) -> None:
@@ -245,15 +252,6 @@ class BatchIngest:
             identity = [EVENTS.event_id, EVENTS.content_hash, EVENTS.user_id]
             found = marked.where(F.col(IS_CONFLICT)).select(*identity).distinct()
             self._set_aside(rows.join(found, identity, "left_semi"), batch, _CONFLICTS)
-
-    def _check_written(self, batch: Batch, counts: _Judged, expected: int) -> None:
-        """A write that Delta skipped as a repetition must have left exactly the rows of this batch."""
-        stored = self._stored(batch, counts)
-        if stored != expected:
-            mend = "the table and the batch's files do not belong together; run a rebuild"
-            raise LawBroken(
-                f"{expected} events were to be stored", where=f"batch {batch.batch_id}", value=stored, mend=mend
-            )
 
     def _stored(self, batch: Batch, counts: _Judged) -> int:
         own = (F.col(EVENTS.batch_id) == batch.batch_id) & (F.col(EVENTS.source) == self._source.name)

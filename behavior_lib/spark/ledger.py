@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import SparkSession
 
 from behavior_lib.errors import LawBroken
 from behavior_lib.spark.schema import rows_frame
@@ -97,16 +96,15 @@ class Ledger:
         }
         return self._tables.insert(RUNS, rows_frame(self._spark, RUNS, [values]))
 
-    def last_success(self, job: str, source: str) -> Row | None:
+    def last_success(self, job: str, source: str) -> dict[str, Any] | None:
         """The newest run of the job on the source that did not fail, or None."""
-        return self._successes(job, source).orderBy(F.col(RUNS.finished_at).desc(), F.col(RUNS.run_id)).first()
+        runs = sorted(self._successes(job, source), key=lambda run: run[RUNS.run_id])
+        return max(runs, key=lambda run: run[RUNS.finished_at], default=None)
 
     def finished_batches(self, job: str, source: str) -> set[str]:
         """Ids of the batches that a run of the job ended well with."""
-        batches = self._successes(job, source).where(F.col(RUNS.batch_id).isNotNull()).select(RUNS.batch_id)
-        return {row[0] for row in batches.distinct().collect()}
+        return {run[RUNS.batch_id] for run in self._successes(job, source) if run[RUNS.batch_id] is not None}
 
-    def _successes(self, job: str, source: str) -> DataFrame:
-        runs = self._tables.read(RUNS)
-        own = (F.col(RUNS.job) == job) & (F.col(RUNS.source) == source)
-        return runs.where(own & (F.col(RUNS.status) != FAILED))
+    def _successes(self, job: str, source: str) -> list[dict[str, Any]]:
+        own = [run for run in self._tables.rows(RUNS) if (run[RUNS.job], run[RUNS.source]) == (job, source)]
+        return [run for run in own if run[RUNS.status] != FAILED]

@@ -88,7 +88,7 @@ class KeyRegister:
     def _registered(self) -> dict[str, Key]:
         if not self._tables.exists(KEYS):
             return {}
-        rows = self._tables.read(KEYS).where(F.col(KEYS.source) == self._source).collect()
+        rows = [row for row in self._tables.rows(KEYS) if row[KEYS.source] == self._source]
         if not self._privacy.pseudonymize:
             return {row[KEYS.batch_id]: Key(row[KEYS.key_version], b"") for row in rows}
         found = {}
@@ -101,5 +101,5 @@ class KeyRegister:
         return found
 
     def _batches(self) -> set[str]:
-        own = self._tables.read(FILES).where(F.col(FILES.source) == self._source)
-        return {row[0] for row in own.select(FILES.batch_id).distinct().collect()}
+        rows = self._tables.rows(FILES, FILES.source, FILES.batch_id)
+        return {row[FILES.batch_id] for row in rows if row[FILES.source] == self._source}

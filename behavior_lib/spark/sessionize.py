@@ -23,6 +23,16 @@ _EXACT = "decimal(38,9)"
 
 
 @dataclass(frozen=True)
+class Touched:
+    """What new events touched. sessions: SESSIONS rows that they join, and open ones that have closed. arrived: the
+    spans of new events of a user that no session boundary can split. Both are read several times: persist them.
+    """
+
+    sessions: DataFrame
+    arrived: DataFrame
+
+
+@dataclass(frozen=True)
 class SessionChanges:
     """What new events changed: SESSIONS rows to insert or update and to remove, SESSION_ALIAS rows to add."""
 
@@ -93,22 +103,29 @@ def events_with_sessions(events: DataFrame, gap: timedelta) -> DataFrame:
     return found.drop(_START, _END, _SESSION)
 
 
-def update_sessions(
-    stored: DataFrame, events: DataFrame, new: DataFrame, gap: timedelta, newest_us: int, oldest_new_us: int
-) -> SessionChanges:
-    """Sessions after new events arrived, made again only where an event touched one, or where an open one has closed.
+def find_touched(stored: DataFrame, new: DataFrame, gap: timedelta, newest_us: int, oldest_new_us: int) -> Touched:
+    """What new events touch of the sessions that are there.
 
-    stored: SESSIONS rows of the source. events: its EVENTS rows, the new ones among them; only the days and users of
-    the touched sessions are needed. new: the EVENTS rows that arrived, with `_commit_version`. oldest_new_us: the
-    smallest event time of `new`, µs since 1970: what ended long before it is left unread.
-    The touched sessions are made from their events, not added up, so that repeating an update changes nothing.
+    stored: SESSIONS rows of the source. new: the EVENTS rows that arrived. newest_us: the newest event time of the
+    source, µs since 1970. oldest_new_us: the smallest of `new`: what ended long before it is left unread.
     """
     gap_us = _microseconds_of(gap)
     arrived = _sum_by_bucket(new, gap_us).select(*_USER, _START, _END)
-    touched = _touched(stored, arrived, gap_us, newest_us, oldest_new_us)
-    spans = touched.select(*_USER, *_microseconds()).unionByName(arrived)
+    return Touched(_touched(stored, arrived, gap_us, newest_us, oldest_new_us), arrived)
+
+
+def update_sessions(
+    touched: Touched, events: DataFrame, new: DataFrame, gap: timedelta, newest_us: int
+) -> SessionChanges:
+    """Sessions after new events arrived, made again only where an event touched one, or where an open one has closed.
+
+    events: EVENTS rows of the source, the new ones among them; only the days and users of the touched sessions are
+    needed. new: the EVENTS rows that arrived, with `_commit_version`. newest_us: the newest event time of the source.
+    The touched sessions are made from their events, not added up, so that repeating an update changes nothing.
+    """
+    spans = touched.sessions.select(*_USER, *_microseconds()).unionByName(touched.arrived)
     changed = sessionize(_inside(events, spans), gap, newest_us)
-    stale = touched.join(changed, SESSIONS.session_id, "left_anti")
+    stale = touched.sessions.join(changed, SESSIONS.session_id, "left_anti")
     return SessionChanges(changed, stale, _aliases(stale, changed, new))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import deltalake
 from delta.tables import DeltaTable
@@ -16,6 +18,7 @@ from pyspark.sql import functions as F
 from behavior_lib.errors import ContractBroken
 from behavior_lib.locks import hold, lock_path
 from behavior_lib.spark.schema import struct_type
+from behavior_lib.spark.small_tables import local_rows
 from behavior_lib.tables import TableSpec
 from behavior_lib.tables.ddl import CHECK_PREFIX, add_check, add_column, create_table
 
@@ -48,6 +51,19 @@ class Tables:
         it reads without a version is written.
         """
         return self.read(spec, self.version(spec))
+
+    def rows(self, spec: TableSpec, *columns: str) -> list[dict[str, Any]]:
+        """All rows of a small, unpartitioned table on the driver, as mappings of the columns (all where none is given).
+
+        Times carry their zone, UTC.
+        """
+        self._ensure(spec)
+        columns = columns or spec.column_names
+        found = local_rows(self._path(spec), spec, columns) if self._is_local else None
+        if found is None:
+            found = [row.asDict() for row in self.read(spec).select(*columns).collect()]
+            found = [{name: _with_zone(value) for name, value in row.items()} for row in found]
+        return found
 
     def inserted_since(self, spec: TableSpec, after: int, until: int) -> DataFrame:
         """Rows that the versions in (after, until] appended, with the `_commit_version` that brought each."""
@@ -261,6 +277,11 @@ class Tables:
 
     def _path(self, spec: TableSpec) -> str:
         return f"{self._warehouse}/{spec.name}"
+
+
+def _with_zone(value: Any) -> Any:
+    """Spark hands out times without a zone, in that of the process."""
+    return value.astimezone(timezone.utc) if isinstance(value, datetime) else value
 
 
 def _same(columns: Sequence[str]) -> Column:

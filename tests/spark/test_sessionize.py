@@ -12,6 +12,7 @@ from behavior_lib.spark.sessionize import (
     Spread,
     events_with_sessions,
     find_spread,
+    find_touched,
     session_events,
     sessionize,
     update_sessions,
@@ -137,7 +138,8 @@ def test_increments_in_any_order_equal_a_rebuild_and_repeat_nothing(spark, event
         oldest_us = microseconds(str(min(row["event_time"] for row in batch))[:-6])
         new = events(*batch).withColumn("_commit_version", F.lit(number).cast("bigint"))
         for _ in range(2 if number == 1 else 1):
-            changes = update_sessions(tables.read(SESSIONS), events(*so_far), new, GAP, newest_us, oldest_us)
+            touched = find_touched(tables.read(SESSIONS), new, GAP, newest_us, oldest_us)
+            changes = update_sessions(touched, events(*so_far), new, GAP, newest_us)
             changes.changed.persist(), changes.stale.persist()
             tables.merge(SESSION_ALIAS, changes.aliases, update=False)
             tables.merge(SESSIONS, changes.changed, changes.stale)
@@ -155,7 +157,8 @@ def test_a_late_event_that_merges_two_sessions_leaves_aliases(events):
     late = event("u1", "2017-01-01 10:30:00", batch_id="b2")
     stored = sessionize(events(*first), GAP, 0)
     new = events(late).withColumn("_commit_version", F.lit(2).cast("bigint"))
-    changes = update_sessions(stored, events(*first, late), new, GAP, 0, microseconds("2017-01-01 10:30:00"))
+    touched = find_touched(stored, new, GAP, 0, microseconds("2017-01-01 10:30:00"))
+    changes = update_sessions(touched, events(*first, late), new, GAP, 0)
     ids = {str(r.session_start)[11:]: r.session_id for r in stored.collect()}
     merged = changes.changed.collect()
     assert [(r.session_id, r.n_events) for r in merged] == [(ids["10:00:00"], 3)]
@@ -231,7 +234,8 @@ def test_an_update_reads_only_the_days_of_the_touched_sessions(spark, events, ta
     new = events(late).withColumn("_commit_version", F.lit(2).cast("bigint"))
     # As where the touched sessions are too many to be sent to the events.
     with session_conf(spark, "spark.sql.autoBroadcastJoinThreshold", "-1"):
-        changes = update_sessions(stored, tables.read(EVENTS), new, GAP, 0, microseconds("2017-01-05 10:10:00"))
+        touched = find_touched(stored, new, GAP, 0, microseconds("2017-01-05 10:10:00"))
+        changes = update_sessions(touched, tables.read(EVENTS), new, GAP, 0)
         plan = changes.changed._jdf.queryExecution().executedPlan().toString()
     filters = [text.split("PushedFilters")[0] for text in plan.split("PartitionFilters: ")[1:]]
     assert any(" IN dynamicpruning#" in text for text in filters)
