@@ -28,7 +28,7 @@ demo: setup ## Run the whole way on the Complete Journey retail data
 test: setup ## Run every test but the slow ones and those that open a browser
 	@$(BIN)/python -m pytest tests --ignore=tests/browser -m "not slow" -n 2 --dist loadfile $(ARGS)
 
-test-slow: setup ## Run the slow ones: killed runs, erased people, warehouses that are cared for
+test-slow: setup ## Run the slow ones: a lost worker, erased people, warehouses that are cared for
 	@$(BIN)/python -m pytest tests --ignore=tests/browser -m slow -n 2 --dist load $(ARGS)
 
 soak: setup ## Kill 60 runs at random moments and compare what they left (half an hour)

@@ -1,5 +1,8 @@
 """Turn new events into sessions."""
 
+from collections.abc import Sequence
+from datetime import date
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -36,11 +39,16 @@ def run(job: Job) -> Summary:
             written = job.tables.replace(SESSIONS, sessions, f"source = '{job.source.name}'")
         return _summary(job, version, {SESSIONS.name: written})
     stored = job.tables.pinned(SESSIONS).where(F.col(SESSIONS.source) == job.source.name)
-    newest = max(newest, _span(stored, SESSIONS.session_end)[2] or newest)
+    # Of a session that ended later the file's statistics know; most updates bring the newest event and read no file.
+    later = stored.where(F.col(SESSIONS.session_end) > F.timestamp_micros(F.lit(newest)))
+    newest = _span(later, SESSIONS.session_end)[2] or newest
     with job.progress.step("making the sessions that new events touched"):
         touched = find_touched(stored, new, job.source.gap, newest, oldest)
         touched = Touched(touched.sessions.persist(), touched.arrived.persist())
-        written_tables = _write(job, update_sessions(touched, events, new, job.source.gap, newest))
+        days = [row[0] for row in touched.sessions.select(SESSIONS.session_date).distinct().collect()]
+        written_tables = _write(job, update_sessions(touched, events, new, job.source.gap, newest), days)
+        for frame in (touched.sessions, touched.arrived):
+            frame.unpersist()
     return _summary(job, version, written_tables)
 
 
@@ -50,15 +58,18 @@ def _span(rows: DataFrame, time: str) -> tuple[int, int | None, int | None]:
     return (0, None, None) if row is None else (row[0], row[1], row[2])
 
 
-def _write(job: Job, changes: SessionChanges) -> dict[str, int]:
-    """Aliases first: once the sessions are written, a repeated run no longer sees the old ids."""
+def _write(job: Job, changes: SessionChanges, touched: Sequence[date]) -> dict[str, int]:
+    """Aliases first: once the sessions are written, a repeated run no longer sees the old ids.
+
+    touched: the days of the stored sessions that change or go.
+    """
     frames = (changes.changed.persist(), changes.stale.persist(), changes.aliases.persist())
     changed, stale, aliases = frames
     written = {}
     # Most updates merge no two sessions, and a merge of nothing costs as much as one of something.
     if not aliases.isEmpty():
         written[SESSION_ALIAS.name] = job.tables.merge(SESSION_ALIAS, aliases, update=False)
-    written[SESSIONS.name] = job.tables.merge(SESSIONS, changed, stale)
+    written[SESSIONS.name] = job.tables.merge(SESSIONS, changed, stale, within=touched)
     for frame in frames:
         frame.unpersist()
     return written

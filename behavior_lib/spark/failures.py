@@ -9,7 +9,15 @@ from urllib.parse import unquote
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from behavior_lib.errors import BehaviorError, ConfigError, DataRefused, EnvironmentProblem, Occupied, TornFiles
+from behavior_lib.errors import (
+    BehaviorError,
+    ConfigError,
+    ContractBroken,
+    DataRefused,
+    EnvironmentProblem,
+    Occupied,
+    TornFiles,
+)
 from behavior_lib.spark.raw_files import RawFile
 
 _FILE = re.compile(
@@ -43,6 +51,12 @@ _KNOWN: tuple[tuple[str, type[BehaviorError], str, str], ...] = (
         Occupied,
         "another run wrote the same table at the same time",
         "run again when it is done",
+    ),
+    (
+        r"two rows have one key of (table [^\n]*?)(?: SQLSTATE|\n|$)",
+        ContractBroken,
+        "two rows that were to be written have one key",
+        "nothing was written; report it with the ledger's row",
     ),
     (
         r"(?m)^.*?((?:\[?CAST_INVALID_INPUT|\[?CANNOT_PARSE_TIMESTAMP).*)$",

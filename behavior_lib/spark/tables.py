@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import deltalake
 from delta.tables import DeltaTable
-from pyspark.sql import Column, DataFrame, DataFrameReader, DataFrameWriter, SparkSession
+from pyspark.sql import Column, DataFrame, DataFrameReader, DataFrameWriter, SparkSession, Window
 from pyspark.sql import functions as F
 
 from behavior_lib.errors import ContractBroken
@@ -36,6 +36,7 @@ class Tables:
         self._warehouse = str(Path(warehouse.removeprefix("file:")).absolute()) if is_path else warehouse.rstrip("/")
         self._catalog = catalog
         self._created: set[str] = set()
+        self._rows: dict[tuple[str, tuple[str, ...], int | None], list[dict[str, Any]]] = {}
         self._is_local = catalog is None and is_path
 
     def read(self, spec: TableSpec, version: int | None = None) -> DataFrame:
@@ -57,12 +58,16 @@ class Tables:
 
         Times carry their zone, UTC.
         """
-        self._ensure(spec)
+        version = self.version(spec) if self._is_local else None
+        asked = (spec.name, columns, version)
+        if version is not None and asked in self._rows:
+            return self._rows[asked]
         columns = columns or spec.column_names
         found = local_rows(self._path(spec), spec, columns) if self._is_local else None
         if found is None:
             found = [row.asDict() for row in self.read(spec).select(*columns).collect()]
             found = [{name: _with_zone(value) for name, value in row.items()} for row in found]
+        self._rows = {key: rows for key, rows in self._rows.items() if key[0] != spec.name} | {asked: found}
         return found
 
     def inserted_since(self, spec: TableSpec, after: int, until: int) -> DataFrame:
@@ -148,20 +153,35 @@ class Tables:
             self._save(spec, writer.option("replaceWhere", where) if where is not None else writer)
         return self.version(spec)
 
-    def merge(self, spec: TableSpec, frame: DataFrame, stale: DataFrame | None = None, *, update: bool = True) -> int:
-        """Insert or update by key, in one commit. Returns the version after it.
+    def merge(
+        self,
+        spec: TableSpec,
+        frame: DataFrame,
+        stale: DataFrame | None = None,
+        *,
+        update: bool = True,
+        within: Sequence[date] | None = None,
+    ) -> int:
+        """Insert or update by key, in one commit. Returns the version after it. Fails where two rows have one key.
 
         stale: rows to delete, at least the key columns, none of them with a key that `frame` has.
-        update: False keeps what is there and only inserts.
+        update: False keeps what is there and only inserts. within: the folders (days) in which a row of the table may
+        have a key that is given; None: any. Without it the whole table is read.
         """
         self._check(spec, frame)
         flag = "_is_stale"
-        source = frame.withColumn(flag, F.lit(False))
+        # The join by key needs the rows of a key together anyway.
+        of_key = F.count("*").over(Window.partitionBy(*spec.key))
+        source = frame.withColumn(flag, F.when(of_key > 1, _twins(spec)).otherwise(F.lit(False)))
         if stale is not None:
             gone = stale.select(*spec.key, F.lit(True).alias(flag))
             source = source.unionByName(gone, allowMissingColumns=True)
         values: dict[str, str | Column] = {name: F.col(f"new.{name}") for name in spec.column_names}
-        merge = self._delta(spec).alias("old").merge(source.alias("new"), _same(spec.key))
+        is_same = _same(spec.key)
+        if within is not None:
+            # As literals: Delta then leaves the files of other days unread.
+            is_same &= F.col(f"old.{spec.partition_by[0]}").isin(list(within))
+        merge = self._delta(spec).alias("old").merge(source.alias("new"), is_same)
         if stale is not None:
             merge = merge.whenMatchedDelete(F.col(f"new.{flag}"))
         if update:
@@ -277,6 +297,12 @@ class Tables:
 
     def _path(self, spec: TableSpec) -> str:
         return f"{self._warehouse}/{spec.name}"
+
+
+def _twins(spec: TableSpec) -> Column:
+    """What ends a write in which two rows have one key: `failures` knows the words."""
+    key = F.to_json(F.struct(*spec.key))
+    return F.raise_error(F.concat(F.lit(f"two rows have one key of table {spec.name}: "), key)).cast("boolean")
 
 
 def _with_zone(value: Any) -> Any:

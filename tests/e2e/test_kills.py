@@ -14,7 +14,7 @@ from behavior_lib.tables import BATCH_STATISTICS, EVENTS, EVENTS_QUARANTINE, ING
 from tests.jobs.conftest import Shop
 from tests.jobs.small_source import YAML, line
 
-pytestmark = [pytest.mark.spark, pytest.mark.end_to_end, pytest.mark.slow]
+pytestmark = [pytest.mark.spark, pytest.mark.end_to_end]
 
 TEXT = (
     YAML.replace("key: [user, item, time]", "key: [user, item]\nsession_gap: 1h")

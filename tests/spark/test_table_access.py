@@ -1,16 +1,18 @@
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from pyspark.sql import functions as F
 
 from behavior_lib.errors import BatchConflict, ContractBroken, LawBroken
 from behavior_lib.spark.batches import BatchRegistry
+from behavior_lib.spark.failures import explain
 from behavior_lib.spark.ledger import Ledger, RowCounts, RunRecord, Summary
 from behavior_lib.spark.raw_files import RawFile
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.spark.tables import Tables
-from behavior_lib.tables import EVENT_TYPES, INGEST_FILES, PIPELINE_RUNS
+from behavior_lib.tables import EVENT_TYPES, INGEST_FILES, PIPELINE_RUNS, SESSIONS
 from behavior_lib.tables.spec import LONG, STRING, Column
 
 NOT_FOUR = (("not_four", "type_index <> 4"),)
@@ -137,6 +139,18 @@ def test_a_table_that_a_killed_run_had_begun_to_make_is_made(spark, tmp_path):
     assert Tables(spark, str(tmp_path)).read(EVENT_TYPES).count() == 0
 
 
+def test_a_merge_of_two_rows_with_one_key_writes_nothing_and_names_it(spark, tables):
+    tables.merge(EVENT_TYPES, types(spark, ("a", 3)))
+    for update in (True, False):
+        with pytest.raises(Exception) as error:
+            tables.merge(EVENT_TYPES, types(spark, ("b", 5), ("c", 6), ("b", 7)), update=update)
+        told = explain(error.value)
+        assert (type(told), told.exit_code) == (ContractBroken, 3)
+        expected = """two rows that were to be written have one key: 'table event_types: {"event_type":"b"}'; """
+        assert str(told).startswith(expected)
+    assert stored(tables) == [("a", 3)]
+
+
 def test_rows_of_a_small_table_are_those_that_spark_reads(spark, tables, tmp_path, monkeypatch):
     ledger = Ledger(spark, tables)
     ledger.write(RunRecord("r1", "ingest", "shop", NOW), Summary(tables={"events": 4}), "hash")
@@ -166,3 +180,26 @@ def test_rows_that_a_side_file_may_delete_are_left_to_spark(spark, tables):
     spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('delta.enableDeletionVectors' = 'true')")
     spark.sql(f"DELETE FROM {name} WHERE event_type = 'a'")
     assert tables.rows(EVENT_TYPES) == [{"event_type": "b", "type_index": 4}]
+
+
+def test_a_merge_within_days_leaves_the_files_of_other_days_unread(spark, tables):
+    def session(name: str, day: int, n_events: int) -> dict:
+        start = datetime(2017, 6, day, tzinfo=timezone.utc)
+        day_of = {"session_date": start.date().isoformat(), "session_start": start, "session_end": start}
+        sums = {"n_events": n_events, "n_items": 0, "events_by_type": {}, "value_sum": 0.0, "is_open": False}
+        return {"session_id": name, "user_id": "u", "source": "shop", **day_of, **sums}
+
+    def put(*rows: dict, within: list[int]) -> list[tuple]:
+        frame = rows_frame(spark, SESSIONS, rows)
+        tables.merge(SESSIONS, frame, within=[date(2017, 6, day) for day in within])
+        kept = tables.read(SESSIONS).select("session_id", "session_date", "n_events").collect()
+        return sorted((row[0], row[1].day, row[2]) for row in kept)
+
+    assert put(session("a", 1, 1), session("b", 2, 1), within=[]) == [("a", 1, 1), ("b", 2, 1)]
+    assert put(session("a", 1, 5), session("c", 3, 1), within=[1]) == [("a", 1, 5), ("b", 2, 1), ("c", 3, 1)]
+    # A file of the second day that is gone would end a merge that reads it.
+    for file in Path(tables.location(SESSIONS), "session_date=2017-06-02").glob("*.parquet"):
+        file.unlink()
+    tables.merge(SESSIONS, rows_frame(spark, SESSIONS, [session("a", 1, 7)]), within=[date(2017, 6, 1)])
+    kept = tables.read(SESSIONS).where("session_date <> '2017-06-02'").select("session_id", "n_events").collect()
+    assert sorted(tuple(row) for row in kept) == [("a", 7), ("c", 1)]
