@@ -38,7 +38,8 @@ def start_session(name: str, config: SparkConfig) -> SparkSession:
         builder = builder.config("spark.driver.memory", config.driver_memory)
     for key, value in {**DELTA_SESSION_CONFIGS, **delta_configs(), **config.conf, **_logging(config)}.items():
         builder = builder.config(key, value)
-    session = builder.getOrCreate()
+    with _standard_output_spared():
+        session = builder.getOrCreate()
     # PySpark logs every error of a query with its stack trace; the job tells it in one sentence.
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
     return session
@@ -63,6 +64,22 @@ def local_time(spark: SparkSession, timezone: str) -> Iterator[None]:
     """Inside, times without an offset are read in `timezone`. Frames must be analysed before the block ends."""
     with session_conf(spark, "spark.sql.session.timeZone", timezone):
         yield
+
+
+@contextmanager
+def _standard_output_spared() -> Iterator[None]:
+    """A JVM that starts inside writes to standard error: VACUUM prints, and standard output is for the job's JSON line.
+
+    One that runs already, as under spark-submit, keeps its streams.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _logging(config: SparkConfig) -> dict[str, str]:
