@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -41,7 +41,7 @@ class BatchRegistry:
 
     def batches(self) -> list[Batch]:
         """All batches in the order in which they were first accepted."""
-        files: dict[str, list[dict[str, Any]]] = {}
+        files: dict[str, list[Mapping[str, Any]]] = {}
         for row in self._tables.rows(FILES):
             if row[FILES.source] == self._source:
                 files.setdefault(row[FILES.batch_id], []).append(row)
@@ -88,8 +88,14 @@ def _batch(rows: Sequence[Mapping[str, Any]]) -> Batch:
     """One batch from its rows of INGEST_FILES."""
     first = rows[0]
     files = tuple(sorted(RawFile(row[FILES.path], row[FILES.size_bytes]) for row in rows))
-    batch = Batch(first[FILES.batch_id], first[FILES.batch_number], first[FILES.accepted_at], files)
-    return replace(batch, late_before=first[FILES.late_before], newest_event_time=first[FILES.newest_event_time])
+    return Batch(
+        batch_id=first[FILES.batch_id],
+        number=first[FILES.batch_number],
+        accepted_at=first[FILES.accepted_at],
+        files=files,
+        late_before=first[FILES.late_before],
+        newest_event_time=first[FILES.newest_event_time],
+    )
 
 
 def _id_of(files: Sequence[RawFile]) -> str:

@@ -96,7 +96,7 @@ class Ledger:
         }
         return self._tables.insert(RUNS, rows_frame(self._spark, RUNS, [values]))
 
-    def last_success(self, job: str, source: str) -> dict[str, Any] | None:
+    def last_success(self, job: str, source: str) -> Mapping[str, Any] | None:
         """The newest run of the job on the source that did not fail, or None."""
         runs = sorted(self._successes(job, source), key=lambda run: run[RUNS.run_id])
         return max(runs, key=lambda run: run[RUNS.finished_at], default=None)
@@ -105,6 +105,6 @@ class Ledger:
         """Ids of the batches that a run of the job ended well with."""
         return {run[RUNS.batch_id] for run in self._successes(job, source) if run[RUNS.batch_id] is not None}
 
-    def _successes(self, job: str, source: str) -> list[dict[str, Any]]:
+    def _successes(self, job: str, source: str) -> list[Mapping[str, Any]]:
         own = [run for run in self._tables.rows(RUNS) if (run[RUNS.job], run[RUNS.source]) == (job, source)]
         return [run for run in own if run[RUNS.status] != FAILED]

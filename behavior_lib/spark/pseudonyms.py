@@ -101,5 +101,5 @@ class KeyRegister:
         return found
 
     def _batches(self) -> set[str]:
-        rows = self._tables.rows(FILES, FILES.source, FILES.batch_id)
+        rows = self._tables.rows(FILES)
         return {row[FILES.batch_id] for row in rows if row[FILES.source] == self._source}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ from behavior_lib.tables import TableSpec
 _SIDE_FILES = "deletionVectors"
 
 
-def local_rows(folder: str, spec: TableSpec, columns: Sequence[str]) -> list[dict[str, Any]] | None:
-    """Rows of the newest version of an unpartitioned table, with the given columns; times carry UTC, maps are dicts.
+def local_rows(folder: str, spec: TableSpec, version: int) -> list[dict[str, Any]] | None:
+    """Rows of a version of an unpartitioned table; times carry UTC, maps are dicts.
 
     None where a row may be deleted by a side file: only Spark reads those.
     """
-    table = deltalake.DeltaTable(folder)
+    table = deltalake.DeltaTable(folder, version=version)
     if _SIDE_FILES in (table.protocol().reader_features or ()):
         return None
     kinds = {column.name: column.type.ddl for column in spec.columns}
@@ -28,10 +27,11 @@ def local_rows(folder: str, spec: TableSpec, columns: Sequence[str]) -> list[dic
     for path in pa.table(table.get_add_actions(flatten=True)).column("path").to_pylist():
         # Not a data set: that would take the folder's name apart, and a file older than a column lacks it.
         file = pq.ParquetFile(Path(folder, path))
-        found = file.read(columns=[name for name in columns if name in file.schema_arrow.names]).to_pylist()
-        rows += [{name: _value(row.get(name), kinds[name]) for name in columns} for row in found]
+        found = file.read(columns=[name for name in kinds if name in file.schema_arrow.names]).to_pylist()
+        rows += [{name: _value(row.get(name), kind) for name, kind in kinds.items()} for row in found]
     return rows
 
 
 def _value(value: Any, kind: str) -> Any:
-    return dict(value) if kind.startswith("map") and not isinstance(value, Mapping | None) else value
+    """pyarrow tells a map as pairs."""
+    return dict(value) if kind.startswith("map") and value is not None else value

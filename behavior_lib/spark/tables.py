@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
 from functools import reduce
@@ -36,7 +36,7 @@ class Tables:
         self._warehouse = str(Path(warehouse.removeprefix("file:")).absolute()) if is_path else warehouse.rstrip("/")
         self._catalog = catalog
         self._created: set[str] = set()
-        self._rows: dict[tuple[str, tuple[str, ...], int | None], list[dict[str, Any]]] = {}
+        self._rows: dict[str, tuple[int, Sequence[Mapping[str, Any]]]] = {}
         self._is_local = catalog is None and is_path
 
     def read(self, spec: TableSpec, version: int | None = None) -> DataFrame:
@@ -53,22 +53,19 @@ class Tables:
         """
         return self.read(spec, self.version(spec))
 
-    def rows(self, spec: TableSpec, *columns: str) -> list[dict[str, Any]]:
-        """All rows of a small, unpartitioned table on the driver, as mappings of the columns (all where none is given).
+    def rows(self, spec: TableSpec) -> Sequence[Mapping[str, Any]]:
+        """All rows of a small table on the driver; times carry their zone, UTC.
 
-        Times carry their zone, UTC.
+        Of a local table the rows are kept until it has another version.
         """
-        version = self.version(spec) if self._is_local else None
-        asked = (spec.name, columns, version)
-        if version is not None and asked in self._rows:
-            return self._rows[asked]
-        columns = columns or spec.column_names
-        found = local_rows(self._path(spec), spec, columns) if self._is_local else None
-        if found is None:
-            found = [row.asDict() for row in self.read(spec).select(*columns).collect()]
-            found = [{name: _with_zone(value) for name, value in row.items()} for row in found]
-        self._rows = {key: rows for key, rows in self._rows.items() if key[0] != spec.name} | {asked: found}
-        return found
+        if not self._is_local or spec.partition_by:
+            return self._collected(spec)
+        version = self.version(spec)
+        known = self._rows.get(spec.name)
+        if known is None or known[0] != version:
+            found = local_rows(self._path(spec), spec, version)
+            known = self._rows[spec.name] = (version, self._collected(spec) if found is None else found)
+        return known[1]
 
     def inserted_since(self, spec: TableSpec, after: int, until: int) -> DataFrame:
         """Rows that the versions in (after, until] appended, with the `_commit_version` that brought each."""
@@ -206,6 +203,10 @@ class Tables:
         for column in spec.columns:
             if column.nullable and not stored[column.name]:
                 self._spark.sql(f"ALTER TABLE {self.sql_name(spec)} ALTER COLUMN {column.name} DROP NOT NULL")
+
+    def _collected(self, spec: TableSpec) -> Sequence[Mapping[str, Any]]:
+        rows = (row.asDict() for row in self.read(spec).select(*spec.column_names).collect())
+        return [{name: _with_zone(value) for name, value in row.items()} for row in rows]
 
     def _check(self, spec: TableSpec, frame: DataFrame) -> None:
         self._ensure(spec)

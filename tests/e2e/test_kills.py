@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -62,9 +61,7 @@ class Twin:
     def kill(self, job: str, number: int, after: int) -> bool:
         """Start the job as a process of its own, and kill it and its JVM once it has written so many files."""
         shop = self.killed
-        paths = [f"paths.{name}={shop.root / name}" for name in ("raw", "warehouse", "var")]
-        words = [word for setting in (*paths, *settings(shop, number)) for word in ("--set", setting)]
-        command = [sys.executable, "-m", "behavior_lib.cli", job, "--env", "test", *words]
+        command = shop.command(job, *settings(shop, number))
         there = set(files(shop))
         with open(shop.root / "killed.log", "ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 
 import pytest
 
@@ -14,15 +13,7 @@ pytestmark = [pytest.mark.spark, pytest.mark.end_to_end]
 
 
 def start(shop: Shop, source: str) -> subprocess.Popen:
-    paths = [f"paths.{name}={shop.root / name}" for name in ("warehouse", "var")]
-    settings = [
-        *paths,
-        "run.wait_minutes=10",
-        f"paths.raw={shop.root / 'raw' / source}",
-        f"source={shop.root / source}.yaml",
-    ]
-    words = [word for setting in settings for word in ("--set", setting)]
-    command = [sys.executable, "-m", "behavior_lib.cli", "ingest", "--env", "test", *words]
+    command = shop.command("ingest", "run.wait_minutes=10", f"source={shop.root / source}.yaml")
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -39,7 +30,7 @@ def sources(spark, tmp_path, capsys) -> Shop:
         (shop.root / "raw" / name).mkdir(parents=True)
         lines = [line(user=f"{name}{user}", item=f"i{user}") for user in range(number)]
         (shop.root / "raw" / name / "a.json").write_bytes(b"".join([*lines, lines[0]]))
-        (shop.root / f"{name}.yaml").write_text(YAML.replace("name: shop", f"name: {name}"))
+        (shop.root / f"{name}.yaml").write_text(YAML.replace("shop", name).replace("raw}/*", f"raw}}/{name}/*"))
     return shop
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,18 @@ class Shop:
         self.root, self._capture = root, capture
         self.tables = Tables(spark, str(root / "warehouse"))
 
+    def words(self, job: str, *settings: str) -> list[str]:
+        """What is typed after `behavior` to run a job here."""
+        paths = [f"paths.{name}={self.root / name}" for name in ("raw", "warehouse", "var")]
+        return [job, "--env", "test", *(word for setting in (*paths, *settings) for word in ("--set", setting))]
+
+    def command(self, job: str, *settings: str) -> list[str]:
+        """The same job as a process of its own."""
+        return [sys.executable, "-m", "behavior_lib.cli", *self.words(job, *settings)]
+
     def run(self, job: str, *settings: str) -> dict[str, Any]:
         """Run one job. Returns its JSON line with `exit_code`, and `stderr`."""
-        paths = [f"paths.{name}={self.root / name}" for name in ("raw", "warehouse", "var")]
-        arguments = [word for setting in (*paths, *settings) for word in ("--set", setting)]
-        code = main([job, "--env", "test", *arguments])
+        code = main(self.words(job, *settings))
         told = self._capture()
         return {**json.loads(told.out.strip().splitlines()[-1]), "exit_code": code, "stderr": told.err}
 
