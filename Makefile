@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo test test-slow soak test-browser lint types docs bench bench-etl bench-cluster oracle ui clean clean-data
+.PHONY: help setup doctor demo test test-slow soak test-browser lint types docs bench bench-etl bench-cluster bench-loader oracle ui clean clean-data
 
 BIN := .venv/bin
 # Where Horovod cannot be built, HOROVOD=no goes on under torch.distributed.
@@ -56,6 +56,9 @@ bench-etl: setup ## Measure ingest and sessionize on generated events (ten minut
 
 bench-cluster: setup ## Kill a worker of a Spark cluster midway and compare the tables (10 million events)
 	@$(BIN)/python -m benchmarks cluster $(ARGS)
+
+bench-loader: setup ## Measure how fast training reads, beside pyarrow and stock petastorm (minutes)
+	@$(BIN)/python -m benchmarks loader $(ARGS)
 
 oracle: setup ## Compare the event log of whole data sets with the same log by SQL, row for row (minutes)
 	@$(BIN)/python -m benchmarks oracle $(ARGS)

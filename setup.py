@@ -28,6 +28,7 @@ REQUIRES = [
     "pyarrow>=14,<15",  # petastorm reads through the dataset API that pyarrow 15 removed
     "numpy>=1.23,<2",
     "pandas>=2.0,<2.3",
+    "fsspec>=2024.2",
     "torch>=2.3,<3",
     "mlflow>=3.1,<4",
     "omegaconf>=2.3,<3",

@@ -1,13 +1,13 @@
-"""`make bench`, `make bench-etl`, `make bench-cluster` and `make oracle`: the last line printed is one JSON object."""
+"""`make bench`, `make bench-etl` and the others: the last line printed is one JSON object."""
 
 import json
 import sys
 
-from benchmarks import cluster, demo, etl, oracle
+from benchmarks import cluster, demo, etl, loader, oracle
 
 
 def main(words: list[str]) -> int:
-    """`demo` (also without a word), `etl`, `cluster` or `oracle`, and its arguments. Returns 1 where tables differ."""
+    """The name of a benchmark (`demo` without one) and its arguments. Returns 1 where tables differ."""
     name, rest = (words[0], words[1:]) if words else ("demo", [])
     if name == "etl":
         print(json.dumps(etl.run(rest)))
@@ -15,12 +15,14 @@ def main(words: list[str]) -> int:
         told = cluster.run(rest)
         print(json.dumps(told))
         return 0 if told["equal"] else 1
+    elif name == "loader":
+        print(json.dumps(loader.run(rest)))
     elif name == "oracle":
         return oracle.main(rest)
     elif name == "demo":
         print(json.dumps({"demo": demo.run()}))
     else:
-        print(f"error: unknown benchmark: {name!r}; known: demo, etl, cluster, oracle", file=sys.stderr)
+        print(f"error: unknown benchmark: {name!r}; known: demo, etl, cluster, loader, oracle", file=sys.stderr)
         return 2
     return 0
 

@@ -65,8 +65,8 @@ def _sequences(job: Job, events: DataFrame, sessions_version: int, validation: d
         .unionByName(rows(TEST, test, None))
     )
     place = F.pmod(F.xxhash64(SEQUENCES.user_id), F.lit(config.files))
-    # By range and not by hash: a hash would put two places into one file and leave another empty, and ranks that read
-    # whole files would differ by half an epoch.
+    # By range and not by hash: a hash would put two places into one file and leave another empty, and where files are
+    # mixed one after the other a large one would be mixed for itself.
     return frame.repartitionByRange(config.files, place).sortWithinPartitions(
         SEQUENCES.split, F.xxhash64(SEQUENCES.user_id), SEQUENCES.user_id, SEQUENCES.chunk_id
     )

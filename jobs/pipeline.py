@@ -11,7 +11,7 @@ from behavior_lib.errors import DataRefused, GateNotPassed, TornFiles
 from behavior_lib.evaluation.judge import CHAMPION
 from behavior_lib.registry import Registry
 from behavior_lib.spark.job import Job, execute, exit_with, main
-from behavior_lib.spark.ledger import SUCCEEDED, UNCHANGED, Summary
+from behavior_lib.spark.ledger import STOPPED, SUCCEEDED, UNCHANGED, Summary
 
 STEPS = ("ingest", "sessionize", "build_sequences", "train", "evaluate", "embed", "report")
 
@@ -21,7 +21,8 @@ def run(job: Job) -> Summary:
 
     A model that does not pass the gate ends the run with GateNotPassed, but only after the present champion, where
     there is one, has read the new events, and the report has told by how much the new one missed. Torn files end it
-    with TornFiles, but only after what was taken beside them has gone the whole way.
+    with TornFiles, but only after what was taken beside them has gone the whole way. Where training is asked to end
+    (SIGTERM), so is this; the same command goes on.
     """
     if job.config.pipeline.sample is not None:
         with job.progress.step(f"sample data {job.config.pipeline.sample}"):
@@ -37,6 +38,8 @@ def run(job: Job) -> Summary:
         except (GateNotPassed, TornFiles) as error:
             job.progress.warn(str(error))
             refusal = error
+        if told and told[-1]["status"] == STOPPED:
+            return Summary(STOPPED, tables=told[-1]["tables"])
     _say_where_to_look(job)
     if refusal is not None:
         raise refusal

@@ -6,13 +6,14 @@ from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
 from behavior_lib.registry import Registry
 from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.job import Job, exit_with, main
-from behavior_lib.spark.ledger import UNCHANGED, Summary
+from behavior_lib.spark.ledger import STOPPED, UNCHANGED, Summary
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
 from behavior_lib.train.display import TrainingDisplay
 from behavior_lib.train.launch import launch
-from behavior_lib.train.messages import StepMessage
+from behavior_lib.train.messages import Message
 from behavior_lib.train.plan import plan
 from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
+from behavior_lib.train.store import FolderStore
 from behavior_lib.train.tracking import Tracker
 
 
@@ -32,10 +33,15 @@ def run(job: Job) -> Summary:
     experiment = registry.experiment(job.config.mlflow.experiment, job.config.mlflow.artifacts)
     tracker = Tracker(job.config.mlflow.tracking_uri, experiment, {**versions, "job_run_id": job.run_id})
     result = _train(job, settings, snapshot, counts, tracker)
+    if result.is_stopped:
+        job.progress.say(f"stopped after step {result.steps}; the same command goes on from there")
+        metrics = {"steps": result.steps, "train_seconds": round(result.seconds, 1)}
+        return Summary(STOPPED, inputs=inputs, metrics=metrics, config_hash=config_hash)
     items, types = (job.tables.read(spec, versions[f"{spec.name}_version"]) for spec in (ITEMS, EVENT_TYPES))
     vocabulary = read_vocabulary(items, types)
     with job.progress.step("registering the model"):
         model = registry.register(tracker.run_id, Path(result.checkpoint), vocabulary, versions)
+    FolderStore(settings.checkpoints_of(snapshot)).clear()
     job.progress.say(f"version {model.version} is challenger")
     return Summary(
         inputs=inputs,
@@ -53,7 +59,7 @@ def _train(job: Job, settings: RunSettings, snapshot: Snapshot, counts: TrainCou
     tracker.parameters(settings)
     with TrainingDisplay(job.name, settings.fit.k, job.config.run.show_progress) as display:
 
-        def listen(message: StepMessage | EpochResult) -> None:
+        def listen(message: Message) -> None:
             display.show(message)
             if isinstance(message, EpochResult):
                 tracker.epoch(message, settings.fit.k)
@@ -63,7 +69,10 @@ def _train(job: Job, settings: RunSettings, snapshot: Snapshot, counts: TrainCou
         except BaseException:
             tracker.fail()
             raise
-    tracker.finish(result, settings.fit.k)
+    if result.is_stopped:
+        tracker.stop()
+    else:
+        tracker.finish(result, settings.fit.k)
     return result
 
 

@@ -68,7 +68,7 @@ class SplitConfig:
 class SequencesConfig:
     length: int = 1024  # events of a chunk; own frequency over 256, 512, 1024 events and all: docs/benchmarks.md
     max_events_per_user: int = 4096  # the newest; older ones are left out
-    files: int = 4  # Parquet files of the train split; at least train.workers
+    files: int = 4  # Parquet files of the train split
 
 
 @dataclass
@@ -95,7 +95,8 @@ class TrainConfig:
     start: StartName = StartName.cooccurrence  # item vectors before the first step
     epochs: int = 8
     patience: int = 2  # epochs without a better validation NDCG@10 before training stops
-    batch_size: int = 16  # rows of sequences a worker and step
+    batch_size: int = 16  # rows of sequences that a worker reads at once
+    accumulate: int = 1  # batches of a worker whose gradients make one step
     learning_rate: float = 0.005
     weight_decay: float = 0.0
     warmup_share: float = 0.05  # share of all steps
@@ -104,6 +105,11 @@ class TrainConfig:
     boundaries: int = 4  # ends of instants a row, drawn at random, where the whole catalogue is scored
     threads: int | None = None  # torch threads a worker; null: cores / workers
     timeout_minutes: float = 120.0  # an outside watchdog ends a run that takes longer
+    stall_minutes: float = 15.0  # where no worker comes to or out of an exchange for so long, the run hangs
+    restarts: int = 2  # how often workers that died or hang are started again from the newest state
+    checkpoints: str = "${paths.var}/checkpoints"  # path or URI of the states from which a run that was ended goes on
+    checkpoint_steps: int = 200  # a state is stored after so many steps, and at the end of each epoch
+    keep_checkpoints: int = 2  # the newest states that stay, beside the best model
 
 
 @dataclass

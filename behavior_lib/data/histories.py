@@ -34,3 +34,15 @@ class Histories:
             self.value[selection],
             self.length[selection],
         )
+
+    def without_padding(self, selection: NDArray[np.int64]) -> Histories:
+        """The selected rows, as wide as the longest of them; width 1 where all are empty."""
+        length = self.length[selection]
+        wide = slice(max(int(length.max(initial=0)), 1))
+        return Histories(
+            self.item_index[selection, wide],
+            self.event_type[selection, wide],
+            self.gap_seconds[selection, wide],
+            self.value[selection, wide],
+            length,
+        )

@@ -1,23 +1,38 @@
-"""Batches in an order that (seed, epoch, rank) decide, whichever reader is behind."""
+"""Batches in an order that (seed, epoch) decide, whichever reader is behind and however many ranks read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
-from behavior_lib.data.readers import READERS, Rows
-from behavior_lib.data.snapshot import DataFile, Snapshot, shard
+from behavior_lib.data.histories import Histories
+from behavior_lib.data.order import MIXED_BATCHES, Pool, by_length, in_order, pools, shuffled, stretch
+from behavior_lib.data.readers import READERS
+from behavior_lib.data.rows import HISTORY, Rows
+from behavior_lib.data.snapshot import Snapshot
+from behavior_lib.tables import SEQUENCES
+
+
+@dataclass(frozen=True)
+class NumberedHistories:
+    """A batch of histories, as wide as the longest of them, and its place in the epoch's list of batches."""
+
+    number: int
+    histories: Histories
 
 
 @dataclass(frozen=True)
 class Loader:
     """The rows of one split as batches, for one rank of `size`.
 
-    Each epoch the ranks together see every row exactly once: files are ordered by (seed, epoch) and dealt out, rows are
-    permuted inside their row group by (seed, epoch, rank, group), and the rows that a row group leaves over begin the
-    next batch. At most one row group and one batch are held. `reader`: petastorm or pyarrow; both give equal batches.
+    Each epoch the ranks together see every row exactly once: the epoch is one list of batches, and a rank reads its
+    stretch of it. Rows are mixed within pools of neighbouring row groups and share a batch with rows of like length;
+    a pool's last batch may be short. Held at once: one pool, while it is put together two (MIXED_BATCHES batches and
+    a row group), and one batch. `reader`: petastorm or pyarrow; both give equal batches.
     """
 
     snapshot: Snapshot
@@ -28,34 +43,46 @@ class Loader:
     rank: int = 0
     size: int = 1
 
-    def epoch(self, number: int) -> Iterator[Rows]:
-        """Shuffled batches of one epoch; only the last may be short. Raises ConfigError for fewer files than ranks."""
-        return self._batches(self._files(number), number)
+    def epoch(self, number: int, start: int = 0) -> Iterator[NumberedHistories]:
+        """The rank's batches of one epoch, without the first `start` of them."""
+        epoch = self._pools(number)
+        own = stretch(_batches(epoch), self.rank, self.size)[start:]
 
-    def batches_in(self, number: int) -> int:
-        """How many batches `epoch` yields on this rank: ranks may differ by some."""
-        return -(-sum(file.rows for file in self._files(number)) // self.batch_size)
+        def arrange(pool: Pool, rows: Rows) -> list[NDArray[np.int64]]:
+            random = np.random.default_rng((self.seed, number, pool.number))
+            return by_length(rows.histories.length, self.batch_size, random)
+
+        for pool, rows in self._read(epoch, own, HISTORY):
+            for place, selection in enumerate(arrange(pool, rows), pool.first):
+                if place in own:
+                    yield NumberedHistories(place, rows.histories.without_padding(selection))
+
+    def steps_in(self, number: int) -> int:
+        """How many batches the rank with most of them has in an epoch; the others have so many or one fewer."""
+        return -(-_batches(self._pools(number)) // self.size)
 
     def in_order(self) -> Iterator[Rows]:
-        """Batches in the order of the files, never shuffled; every size-th of them, beginning with this rank's own."""
-        files = self.snapshot.files.get(self.split, ())
-        for number, rows in enumerate(self._batches(files, None)):
-            if number % self.size == self.rank:
-                yield rows
+        """The rank's share of the rows, targets with them, in the order of the files; never mixed."""
+        everything = pools(self.snapshot.files.get(self.split, ()), self.batch_size)
+        own = stretch(_batches(everything), self.rank, self.size)
+        for pool, rows in self._read(everything, own, (*HISTORY, SEQUENCES.target_index)):
+            for place, selection in enumerate(in_order(len(rows), self.batch_size), pool.first):
+                if place in own:
+                    yield rows.select(slice(selection[0], selection[-1] + 1))
 
-    def _files(self, epoch: int) -> tuple[DataFile, ...]:
-        files = self.snapshot.files.get(self.split, ())
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(files))
-        return shard(tuple(files[number] for number in order), self.rank, self.size)
+    def _pools(self, epoch: int) -> tuple[Pool, ...]:
+        files = shuffled(self.snapshot.files.get(self.split, ()), self.seed, epoch)
+        return pools(files, self.batch_size, MIXED_BATCHES)
 
-    def _batches(self, files: tuple[DataFile, ...], epoch: int | None) -> Iterator[Rows]:
-        left_over: list[Rows] = []
-        for group, rows in enumerate(READERS[self.reader](files)):
-            if epoch is not None:
-                rows = rows.select(np.random.default_rng((self.seed, epoch, self.rank, group)).permutation(len(rows)))
-            rows = Rows.concatenate([*left_over, rows])
-            whole = len(rows) // self.batch_size * self.batch_size
-            for start in range(0, whole, self.batch_size):
-                yield rows.select(slice(start, start + self.batch_size))
-            left_over = [rows.select(slice(whole, None))] if whole < len(rows) else []
-        yield from left_over
+    def _read(self, epoch: tuple[Pool, ...], own: range, columns: tuple[str, ...]) -> Iterator[tuple[Pool, Rows]]:
+        """The pools that have some of the batches, with their rows."""
+        needed = [pool for pool in epoch if pool.first < own.stop and own.start < pool.first + pool.batches]
+        if not own or not needed:
+            return
+        groups = READERS[self.reader]([group for pool in needed for group in pool.groups], columns)
+        for pool in needed:
+            yield pool, Rows.concatenate(list(islice(groups, len(pool.groups))))
+
+
+def _batches(epoch: tuple[Pool, ...]) -> int:
+    return epoch[-1].first + epoch[-1].batches if epoch else 0

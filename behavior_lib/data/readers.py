@@ -1,127 +1,103 @@
 """Two readers behind one door: petastorm, and plain pyarrow for runtimes where petastorm cannot run.
 
-Both yield the row groups of a list of files in the list's order, with equal arrays.
+Both yield the rows of the given row groups, one group after the other in the given order, with equal arrays. The groups
+of a file must follow one another, in the order in which they lie in it.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from behavior_lib.data.histories import Histories
-from behavior_lib.data.snapshot import DataFile
+from behavior_lib.data.order import RowGroup
+from behavior_lib.data.rows import Rows
 from behavior_lib.errors import DataRefused, EnvironmentProblem
-from behavior_lib.tables import SEQUENCES
 
-_ARRAYS = (SEQUENCES.item_index, SEQUENCES.event_type, SEQUENCES.gap_seconds, SEQUENCES.value, SEQUENCES.target_index)
-_COLUMNS = (*_ARRAYS, SEQUENCES.length)
+Reader = Callable[[Sequence[RowGroup], Sequence[str]], Iterator[Rows]]
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Histories and, beside each, the distinct items of the user's next session: int32 [n, T], right-padded with 0."""
-
-    histories: Histories
-    target_index: NDArray[np.int32]
-
-    def __len__(self) -> int:
-        return len(self.histories)
-
-    def select(self, selection: slice | NDArray[np.int64]) -> Rows:
-        """The selected rows, in the selection's order."""
-        return Rows(self.histories.rows(selection), self.target_index[selection])
-
-    @staticmethod
-    def concatenate(parts: Sequence[Rows]) -> Rows:
-        """All rows, part after part; at least one part."""
-
-        def joined(pick: Callable[[Rows], Any]) -> Any:
-            return np.concatenate([pick(part) for part in parts])
-
-        return Rows(
-            Histories(
-                joined(lambda part: part.histories.item_index),
-                joined(lambda part: part.histories.event_type),
-                joined(lambda part: part.histories.gap_seconds),
-                joined(lambda part: part.histories.value),
-                joined(lambda part: part.histories.length),
-            ),
-            joined(lambda part: part.target_index),
-        )
-
-
-Reader = Callable[[Sequence[DataFile]], Iterator[Rows]]
-
-
-def read_with_pyarrow(files: Sequence[DataFile]) -> Iterator[Rows]:
+def read_with_pyarrow(groups: Sequence[RowGroup], columns: Sequence[str]) -> Iterator[Rows]:
     """Row groups by pyarrow alone. Raises DataRefused for null or ragged arrays."""
-    for file in files:
-        parquet = pq.ParquetFile(file.path)
-        for number in range(parquet.num_row_groups):
-            table = parquet.read_row_group(number, columns=list(_COLUMNS))
-            arrays = {name: _matrix(table.column(name).combine_chunks(), name, file.path) for name in _ARRAYS}
-            yield _rows({**arrays, SEQUENCES.length: table.column(SEQUENCES.length).to_numpy()})
+    opened: tuple[str, pq.ParquetFile] | None = None
+    for group in groups:
+        path = group.file.path
+        if opened is None or opened[0] != path:
+            opened = (path, pq.ParquetFile(path))
+        yield Rows.of(opened[1].read_row_group(group.number, columns=list(columns)), path)
 
 
-def read_with_petastorm(files: Sequence[DataFile]) -> Iterator[Rows]:
-    """Row groups by petastorm: one reader an epoch, on the calling thread, which is what keeps the order and the rows.
+def read_with_petastorm(groups: Sequence[RowGroup], columns: Sequence[str]) -> Iterator[Rows]:
+    """Row groups by petastorm: one reader for all, on the calling thread, which is what keeps the order and the rows.
 
-    Raises EnvironmentProblem where petastorm is not installed, DataRefused where rows went missing.
+    Raises EnvironmentProblem where petastorm is not installed, DataRefused where rows went missing and for null or
+    ragged arrays.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            from petastorm import make_batch_reader
-        except ImportError:
-            mend = "pip install petastorm==0.12.1, or --set train.reader=pyarrow"
-            raise EnvironmentProblem("petastorm is not installed", mend=mend) from None
-        # petastorm takes a percent sign as it stands, so a path is not quoted on its way into a URL.
-        urls = [file.path if "://" in file.path else f"file://{Path(file.path).absolute()}" for file in files]
-        read = 0
-        with make_batch_reader(
-            urls, schema_fields=list(_COLUMNS), reader_pool_type="dummy", shuffle_row_groups=False, num_epochs=1
-        ) as reader:
-            for group in reader:
-                read += len(group.length)
-                yield _rows(group._asdict())
-    expected = sum(file.rows for file in files)
+        with _petastorm_reader(groups, columns) as reader:
+            read = 0
+            for group, table in zip(groups, reader, strict=False):
+                read += table.num_rows
+                yield Rows.of(table, group.file.path)
+    expected = sum(group.rows for group in groups)
     if read != expected:
         raise DataRefused(f"petastorm read {read} rows", where="sequences", mend=f"the log says {expected}")
 
 
-READERS: dict[str, Reader] = {"petastorm": read_with_petastorm, "pyarrow": read_with_pyarrow}
+def _petastorm_reader(groups: Sequence[RowGroup], columns: Sequence[str]) -> Any:
+    """petastorm's reader of these row groups, which hands on Arrow tables.
 
+    Its own hands on arrays and makes a Python object of each row on the way, which takes longer than the reading
+    (docs/benchmarks.md); and it reads all row groups of a file.
+    """
+    try:
+        from petastorm.arrow_reader_worker import ArrowReaderWorker
+        from petastorm.fs_utils import get_filesystem_and_path_or_paths
+        from petastorm.reader import Reader as PetastormReader
+        from petastorm.workers_pool.dummy_pool import DummyPool
+    except ImportError:
+        mend = "pip install petastorm==0.12.1, or --set train.reader=pyarrow"
+        raise EnvironmentProblem("petastorm is not installed", mend=mend) from None
+    wanted = {(group.file.path, group.number) for group in groups}
 
-def _matrix(column: pa.ListArray, name: str, path: str) -> NDArray[Any]:
-    flat = column.flatten().to_numpy()
-    offsets = column.offsets.to_numpy()
-    widths = np.diff(offsets)
-    if column.null_count or len(np.unique(widths)) > 1:
-        mend = "run build_sequences again"
-        raise DataRefused(f"arrays of {name} are null or of unequal length", where=path, mend=mend)
-    matrix: NDArray[Any] = flat.reshape(len(column), -1)
-    return matrix
+    class Tables:
+        batched_output = True
 
+        def read_next(self, pool: Any, schema: object, ngram: object) -> Any:
+            from petastorm.workers_pool import EmptyResultError
 
-def _rows(arrays: dict[str, Any]) -> Rows:
-    def of(name: str, kind: type[np.generic]) -> Any:
-        return np.ascontiguousarray(arrays[name], dtype=kind)
+            try:
+                return pool.get_results()
+            except EmptyResultError:
+                raise StopIteration from None
 
-    return Rows(
-        Histories(
-            of(SEQUENCES.item_index, np.int32),
-            of(SEQUENCES.event_type, np.int32),
-            of(SEQUENCES.gap_seconds, np.int32),
-            of(SEQUENCES.value, np.float32),
-            of(SEQUENCES.length, np.int32),
-        ),
-        of(SEQUENCES.target_index, np.int32),
+    class Worker(ArrowReaderWorker):  # type: ignore[misc]
+        @staticmethod
+        def new_results_queue_reader() -> Tables:
+            return Tables()
+
+        def process(self, piece_index: int, *others: Any, **named: Any) -> None:
+            piece = self._split_pieces[piece_index]
+            if (piece.path, piece.row_group) in wanted:
+                super().process(piece_index, *others, **named)
+
+    paths = list(dict.fromkeys(group.file.path for group in groups))
+    # petastorm takes a percent sign as it stands, so a path is not quoted on its way into a URL.
+    urls = [path if "://" in path else f"file://{Path(path).absolute()}" for path in paths]
+    filesystem, found = get_filesystem_and_path_or_paths(urls)
+    return PetastormReader(
+        filesystem,
+        found,
+        schema_fields=[f"^{column}$" for column in columns],
+        worker_class=Worker,
+        reader_pool=DummyPool(),
+        shuffle_row_groups=False,
+        is_batched_reader=True,
     )
+
+
+READERS: dict[str, Reader] = {"petastorm": read_with_petastorm, "pyarrow": read_with_pyarrow}

@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from numpy.typing import NDArray
 
-from behavior_lib.errors import ConfigError, DataRefused
+from behavior_lib.errors import DataRefused
 from behavior_lib.tables import SEQUENCES
 from behavior_lib.tables.items import FIRST_INDEX
 from behavior_lib.tables.sequences import TRAIN
@@ -30,10 +30,15 @@ _SIDE_FILES = "deletionVectors"
 
 @dataclass(frozen=True)
 class DataFile:
-    """One Parquet file of a version, with the rows that the log says it has."""
+    """One Parquet file of a version. groups: rows of each of its row groups; their sum is what the log says."""
 
     path: str
-    rows: int
+    groups: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        """Of all row groups."""
+        return sum(self.groups)
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,8 @@ class Snapshot:
             # A URI percent-encodes a local folder's name; the log has the path below it as it is on disk.
             path = uri if "://" in root else str(Path(root).absolute() / action["path"])
             _refuse_pickles(Path(path).parent)
-            _check_rows(path, action["num_records"])
             split = action[f"partition.{SEQUENCES.split}"]
-            by_split.setdefault(split, []).append(DataFile(path, action["num_records"]))
+            by_split.setdefault(split, []).append(DataFile(path, _row_groups(path, action["num_records"])))
         _refuse_pickles(Path(root))
         in_order = {split: tuple(sorted(files, key=lambda file: file.path)) for split, files in by_split.items()}
         return cls(location, version, in_order)
@@ -79,14 +83,17 @@ class Snapshot:
 
     def to_json(self) -> str:
         """The file list as text."""
-        files = {split: [[file.path, file.rows] for file in files] for split, files in self.files.items()}
+        files = {split: [[file.path, file.groups] for file in files] for split, files in self.files.items()}
         return json.dumps({"location": self.location, "version": self.version, "files": files})
 
     @classmethod
     def from_json(cls, text: str) -> Snapshot:
         """What `to_json` wrote: workers are handed the list, so that all of them read the same files."""
         values: dict[str, Any] = json.loads(text)
-        files = {split: tuple(DataFile(path, rows) for path, rows in pairs) for split, pairs in values["files"].items()}
+        files = {
+            split: tuple(DataFile(path, tuple(groups)) for path, groups in pairs)
+            for split, pairs in values["files"].items()
+        }
         return cls(values["location"], values["version"], files)
 
 
@@ -95,13 +102,14 @@ class TrainCounts:
     """What a model must know of the train split before it is built.
 
     items: int64, how often each item index occurs, 0 for those that are no item; as long as the highest index + 1.
-    n_event_types: the highest type index + 1. length: width of the arrays. tokens: events.
+    n_event_types: the highest type index + 1. length: width of the arrays. tokens: events. rows: of sequences.
     """
 
     items: NDArray[np.int64]
     n_event_types: int
     length: int
     tokens: int
+    rows: int
 
     @property
     def n_items(self) -> int:
@@ -130,25 +138,7 @@ def count_train(snapshot: Snapshot) -> TrainCounts:
     if not items.any():
         where = f"split train of {snapshot.location}, version {snapshot.version}"
         raise DataRefused("there is no item to learn from", where=where, mend="run ingest and build_sequences")
-    return TrainCounts(items, max(n_event_types, FIRST_INDEX), length, tokens)
-
-
-def shard(files: tuple[DataFile, ...], rank: int, size: int) -> tuple[DataFile, ...]:
-    """The files of one rank: each in its turn goes to the rank that has the fewest rows so far.
-
-    Every file goes to exactly one rank. Raises ConfigError where a rank would have none.
-    """
-    if len(files) < size:
-        mend = f"build sequences with --set sequences.files={size} or more, or train with fewer workers"
-        raise ConfigError("fewer files than workers", where="train.workers", value=size, mend=mend)
-    load = [(0, 0, number) for number in range(size)]  # rows, files, rank
-    own = []
-    for file in files:
-        rows, n_files, owner = min(load)
-        load[load.index((rows, n_files, owner))] = (rows + file.rows, n_files + 1, owner)
-        if owner == rank:
-            own.append(file)
-    return tuple(own)
+    return TrainCounts(items, max(n_event_types, FIRST_INDEX), length, tokens, snapshot.rows(TRAIN))
 
 
 def _groups(files: tuple[DataFile, ...], columns: tuple[str, ...]) -> Iterator[pa.Table]:
@@ -163,15 +153,16 @@ def _local(uri: str) -> str:
     return urlparse(uri).path if uri.startswith("file:") else uri
 
 
-def _check_rows(path: str, expected: int | None) -> None:
+def _row_groups(path: str, expected: int | None) -> tuple[int, ...]:
     try:
-        found = pq.ParquetFile(path).metadata.num_rows
+        footer = pq.ParquetFile(path).metadata
     except (OSError, pa.ArrowInvalid) as problem:
         mend = "was the table vacuumed? run build_sequences again"
         raise DataRefused("a file of the version cannot be read", where=path, value=str(problem), mend=mend) from None
-    if found != expected:
+    if footer.num_rows != expected:
         mend = f"the table's log says {expected}; run build_sequences again"
-        raise DataRefused("a file has other rows than the log says", where=path, value=found, mend=mend)
+        raise DataRefused("a file has other rows than the log says", where=path, value=footer.num_rows, mend=mend)
+    return tuple(footer.row_group(number).num_rows for number in range(footer.num_row_groups))
 
 
 def _refuse_pickles(folder: Path) -> None:

@@ -15,6 +15,7 @@ from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import PIPELINE_RUNS as RUNS
 
 SUCCEEDED, UNCHANGED, FAILED = "succeeded", "unchanged", "failed"
+STOPPED = "stopped"  # asked to end before it was done; the same command goes on
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Ledger:
         return self._tables.insert(RUNS, rows_frame(self._spark, RUNS, [values]))
 
     def last_success(self, job: str, source: str) -> Mapping[str, Any] | None:
-        """The newest run of the job on the source that did not fail, or None."""
+        """The newest run of the job on the source that was done, or None."""
         runs = sorted(self._successes(job, source), key=lambda run: run[RUNS.run_id])
         return max(runs, key=lambda run: run[RUNS.finished_at], default=None)
 
@@ -107,4 +108,4 @@ class Ledger:
 
     def _successes(self, job: str, source: str) -> list[Mapping[str, Any]]:
         own = [run for run in self._tables.rows(RUNS) if (run[RUNS.job], run[RUNS.source]) == (job, source)]
-        return [run for run in own if run[RUNS.status] != FAILED]
+        return [run for run in own if run[RUNS.status] not in (FAILED, STOPPED)]

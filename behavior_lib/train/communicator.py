@@ -6,7 +6,7 @@ Every collective has a name, so that ranks that disagree are told apart in a tim
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -21,11 +21,17 @@ class Communicator(Protocol):
     rank: int
     size: int
 
-    def broadcast(self, module: nn.Module) -> None:
-        """Give every rank the parameters of rank 0. Buffers are made of the same data on every rank."""
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """Give every rank the values that the tensors have on rank 0, in place."""
 
-    def average_gradients(self, module: nn.Module) -> None:
-        """Replace every gradient by its mean over the ranks; a rank without one counts as zero."""
+    def share(self, name: str, text: str) -> str:
+        """Rank 0's text."""
+
+    def average_gradients(self, module: nn.Module, vote: float) -> float:
+        """Replace every gradient by its mean over the ranks; a rank without one counts as zero.
+
+        Returns the votes of all ranks, summed: they travel with the gradients.
+        """
 
     def sum(self, name: str, values: Sequence[float]) -> list[float]:
         """Each value summed over the ranks, in float64."""
@@ -42,11 +48,16 @@ class SingleProcess:
 
     rank, size = 0, 1
 
-    def broadcast(self, module: nn.Module) -> None:
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Nobody else needs them."""
 
-    def average_gradients(self, module: nn.Module) -> None:
-        """The mean of one."""
+    def share(self, name: str, text: str) -> str:
+        """The text itself."""
+        return text
+
+    def average_gradients(self, module: nn.Module, vote: float) -> float:
+        """The mean of one, and the vote itself."""
+        return vote
 
     def sum(self, name: str, values: Sequence[float]) -> list[float]:
         """The values themselves."""
@@ -74,18 +85,31 @@ class HorovodCommunicator:
         self.rank: int = horovod.rank()
         self.size: int = horovod.size()
 
-    def broadcast(self, module: nn.Module) -> None:
-        """Through horovod.broadcast_parameters."""
-        self._horovod.broadcast_parameters(dict(module.named_parameters()), root_rank=0)
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """One broadcast a tensor, all under way together."""
+        with torch.no_grad():
+            handles = [
+                self._horovod.broadcast_async_(tensor, root_rank=0, name=f"broadcast.{number}")
+                for number, tensor in enumerate(tensors)
+            ]
+        for handle in handles:
+            self._horovod.synchronize(handle)
 
-    def average_gradients(self, module: nn.Module) -> None:
+    def share(self, name: str, text: str) -> str:
+        """Two broadcasts: of the length and of the bytes."""
+        return _shared(text, lambda tensor, part: self._horovod.broadcast_(tensor, root_rank=0, name=f"{name}.{part}"))
+
+    def average_gradients(self, module: nn.Module, vote: float) -> float:
         """One allreduce a gradient, all under way together; Horovod fuses small ones."""
-        handles = [
-            self._horovod.allreduce_async_(gradient, op=self._horovod.Average, name=f"gradient.{name}")
+        votes, horovod = torch.tensor([vote]), self._horovod
+        handles = [horovod.allreduce_async_(votes, op=horovod.Sum, name="votes")]
+        handles += [
+            horovod.allreduce_async_(gradient, op=horovod.Average, name=f"gradient.{name}")
             for name, gradient in _gradients(module)
         ]
         for handle in handles:
-            self._horovod.synchronize(handle)
+            horovod.synchronize(handle)
+        return float(votes)
 
     def sum(self, name: str, values: Sequence[float]) -> list[float]:
         """One allreduce."""
@@ -109,17 +133,25 @@ class TorchCommunicator:
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=self.rank, world_size=self.size)
 
-    def broadcast(self, module: nn.Module) -> None:
-        """One broadcast a parameter."""
-        for parameter in module.parameters():
-            torch.distributed.broadcast(parameter.data, src=0)
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """One broadcast a tensor."""
+        for tensor in tensors:
+            torch.distributed.broadcast(tensor.detach(), src=0)
 
-    def average_gradients(self, module: nn.Module) -> None:
+    def share(self, name: str, text: str) -> str:
+        """Two broadcasts: of the length and of the bytes."""
+        return _shared(text, lambda tensor, _: torch.distributed.broadcast(tensor, src=0))
+
+    def average_gradients(self, module: nn.Module, vote: float) -> float:
         """One all_reduce a gradient, all under way together."""
+        votes = torch.tensor([vote])
+        counted = torch.distributed.all_reduce(votes, async_op=True)
         work = [(gradient, torch.distributed.all_reduce(gradient, async_op=True)) for _, gradient in _gradients(module)]
         for gradient, handle in work:
             handle.wait()
             gradient.div_(self.size)
+        counted.wait()
+        return float(votes)
 
     def sum(self, name: str, values: Sequence[float]) -> list[float]:
         """One all_reduce."""
@@ -145,6 +177,17 @@ def connect(name: str, rendezvous: str) -> Communicator:
     if name == "torch":
         return TorchCommunicator("env://" if "MASTER_ADDR" in os.environ else rendezvous)
     return SingleProcess()
+
+
+def _shared(text: str, broadcast: Callable[[Tensor, str], object]) -> str:
+    """Rank 0's text through two tensors; broadcast: fills a tensor on all ranks with rank 0's values."""
+    own = text.encode()
+    length = torch.tensor([len(own)])
+    broadcast(length, "length")
+    content = torch.zeros(int(length), dtype=torch.uint8)
+    content[: len(own)] = torch.tensor(list(own[: len(content)]), dtype=torch.uint8)
+    broadcast(content, "bytes")
+    return bytes(content.tolist()).decode()
 
 
 def _gradients(module: nn.Module) -> list[tuple[str, Tensor]]:

@@ -8,8 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from behavior_lib.train.messages import StepMessage
-from behavior_lib.train.settings import EpochResult
+from behavior_lib.train.messages import Message, Note, StepMessage
 
 
 class TrainingDisplay:
@@ -34,11 +33,13 @@ class TrainingDisplay:
     ) -> None:
         self._bar.stop()
 
-    def show(self, message: StepMessage | EpochResult) -> None:
+    def show(self, message: Message) -> None:
         """Take one message of the run."""
         if isinstance(message, StepMessage):
             figures = f"loss {message.loss:.3f}, {message.tokens_per_second:,.0f} tokens/s"
             self._bar.update(self._task, completed=message.done, total=message.total, figures=figures)
+        elif isinstance(message, Note):
+            self._console.print(f"{self._name:<15} {message.sentence}", markup=False)
         elif self._show:
             figures = (
                 f"epoch {message.number + 1}: loss {message.loss:.3f}, "

@@ -9,9 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,14 +23,15 @@ from safetensors.torch import save_file
 
 import behavior_lib
 from behavior_lib import errors
-from behavior_lib.data.snapshot import Snapshot, TrainCounts, shard
+from behavior_lib.data.snapshot import Snapshot, TrainCounts
 from behavior_lib.errors import BehaviorError, EnvironmentProblem, TrainingFailed
-from behavior_lib.tables.sequences import TRAIN
-from behavior_lib.train.messages import MESSAGES, MessageReader, StepMessage
-from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
-from behavior_lib.train.worker import COUNTS, DRIVER, FAILURE, RESULT, SETTINGS, SNAPSHOT
+from behavior_lib.train.heartbeat import clear_heartbeats, read_heartbeats, who_hangs
+from behavior_lib.train.messages import MESSAGES, Message, MessageReader, Note
+from behavior_lib.train.settings import FitResult, RunSettings
+from behavior_lib.train.store import FolderStore
+from behavior_lib.train.worker import COUNTS, DRIVER, FAILURE, RENDEZVOUS, RESULT, SETTINGS, SNAPSHOT, STOP
 
-LOG = "workers.log"
+LOG, CHECKPOINT = "workers.log", "checkpoint"
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0
 _RANK_PREFIX = re.compile(r"^((\[\d+(,\d+)?\]<\w+>:)|(\[rank\d+\]:))+")
@@ -36,37 +39,103 @@ _PORT_TAKEN = re.compile(r"address already in use", re.IGNORECASE)
 _CONSEQUENCE = re.compile("Horovod (has been shut down|detected that)|Connection (closed|reset) by peer")
 _ERROR_LINE = re.compile(r"^[\w.]*(Error|Exception|Interrupt|Problem|Refused|Failed)\b")
 
-Listener = Callable[[StepMessage | EpochResult], None]
+Listener = Callable[[Message], None]
 
 
 def launch(settings: RunSettings, snapshot: Snapshot, counts: TrainCounts, listen: Listener) -> FitResult:
     """Train in processes of their own and wait for the result.
 
-    listen: called in this process with every message, as it comes. settings.folder is emptied first.
-    Raises EnvironmentProblem where the processes cannot start, ConfigError for more workers than files, TrainingFailed
-    where they fail or take longer than settings.timeout_minutes, and what a worker refused, as it refused it. No
-    process is left behind.
+    listen: called in this process with every message, as it comes. settings.folder is emptied first; a run that an
+    earlier call began goes on from the state that it stored. Where processes die or hang without a reason of their own,
+    all are started again from the newest state, up to settings.restarts times, unless they had done no step. SIGTERM to
+    this process lets the run store its state, and the result says that it is stopped; else its checkpoint is a folder
+    below settings.folder.
+    Raises EnvironmentProblem where the processes cannot start, TrainingFailed where they fail, hang or take longer than
+    settings.timeout_minutes, and what a worker refused, as it refused it. No process is left behind.
     """
     folder = Path(settings.folder)
-    shard(snapshot.files.get(TRAIN, ()), 0, settings.workers)  # refuses what every worker would refuse
     _prepare(folder, settings, snapshot, counts)
-    messages = MessageReader(folder / MESSAGES)
-    deadline = time.monotonic() + 60 * settings.timeout_minutes
-    with open(folder / LOG, "wb") as log, _processes(settings, log.fileno()) as processes:
-        while _running(processes):
-            if time.monotonic() > deadline:
-                mend = "raise train.timeout_minutes, or train with fewer epochs"
-                raise TrainingFailed(
-                    "training did not end in time", where=str(folder / LOG), value=settings.timeout_minutes, mend=mend
-                )
-            for message in messages.new():
-                listen(message)
-            time.sleep(POLL_SECONDS)
-        for message in messages.new():
-            listen(message)
-        if any(process.returncode for process in processes) or not (folder / RESULT).exists():
-            raise _failure(folder)
-    return FitResult.load(folder / RESULT)
+    watch = _Watch(settings, listen)
+    with _asked_to_end(folder / STOP):
+        while (failure := watch.start()) is not None:
+            if not watch.may_start_again(failure):
+                raise failure
+            listen(Note(f"{failure}; starting again from the newest state"))
+    result = FitResult.load(folder / RESULT)
+    if result.is_stopped:
+        return result
+    FolderStore(settings.checkpoints_of(snapshot)).get(result.checkpoint, folder / CHECKPOINT)
+    return replace(result, checkpoint=str(folder / CHECKPOINT))
+
+
+class _Watch:
+    """Starts the processes of one run, as often as need be, and sees them to their end."""
+
+    def __init__(self, settings: RunSettings, listen: Listener) -> None:
+        self._settings, self._listen, self._folder = settings, listen, Path(settings.folder)
+        self._messages = MessageReader(self._folder / MESSAGES)
+        self._deadline = time.monotonic() + 60 * settings.timeout_minutes
+        self._starts, self._has_moved = 0, False
+
+    def start(self) -> BehaviorError | None:
+        """Start them and wait. Returns why they ended without a result, or None where there is one."""
+        self._starts, self._has_moved = self._starts + 1, False
+        clear_heartbeats(self._folder)
+        (self._folder / RENDEZVOUS).unlink(missing_ok=True)
+        with open(self._folder / LOG, "wb") as log, _processes(self._settings, log.fileno()) as processes:
+            while _running(processes):
+                if time.monotonic() > self._deadline:
+                    raise self._out_of_time()
+                self._pass_on()
+                if (culprit := self._who_hangs()) is not None:
+                    mend = "see that file, or raise train.stall_minutes"
+                    return TrainingFailed("training hangs", where=str(self._folder / LOG), value=culprit, mend=mend)
+                time.sleep(POLL_SECONDS)
+            self._pass_on()
+            if any(process.returncode for process in processes) or not (self._folder / RESULT).exists():
+                return _failure(self._folder)
+        return None
+
+    def may_start_again(self, failure: BehaviorError) -> bool:
+        """Not for what a worker refused, and not where the newest start got nowhere."""
+        is_accident = type(failure) is TrainingFailed and not list(self._folder.glob(f"{FAILURE}-*.json"))
+        return is_accident and self._has_moved and self._starts <= self._settings.restarts
+
+    def _pass_on(self) -> None:
+        for message in self._messages.new():
+            self._has_moved = self._has_moved or not isinstance(message, Note)
+            self._listen(message)
+
+    def _who_hangs(self) -> str | None:
+        heartbeats = read_heartbeats(self._folder, self._settings.workers)
+        if heartbeats is None:
+            return None
+        return who_hangs(heartbeats, 60 * self._settings.stall_minutes, time.time(), _is_frozen)
+
+    def _out_of_time(self) -> TrainingFailed:
+        mend = "raise train.timeout_minutes, or train with fewer epochs"
+        where, minutes = str(self._folder / LOG), self._settings.timeout_minutes
+        return TrainingFailed("training did not end in time", where=where, value=minutes, mend=mend)
+
+
+def _is_frozen(process: int) -> bool:
+    try:
+        return bool(psutil.Process(process).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
+
+
+@contextmanager
+def _asked_to_end(note: Path) -> Iterator[None]:
+    """Inside, SIGTERM leaves a note for the workers. Python lets the main thread alone listen for signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: note.touch())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _prepare(folder: Path, settings: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> None:

@@ -5,25 +5,29 @@ from __future__ import annotations
 import math
 import resource
 import time
+from collections.abc import Callable, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from behavior_lib.config.schema import StartName
-from behavior_lib.data.loader import Loader
-from behavior_lib.data.readers import Rows
+from behavior_lib.data.loader import Loader, NumberedHistories
+from behavior_lib.data.prefetch import Prefetch
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.errors import DataRefused, TrainingFailed
 from behavior_lib.models.base import SequenceModel
 from behavior_lib.models.batch import Batch
 from behavior_lib.tables.sequences import TRAIN, VALIDATION
-from behavior_lib.train.checkpoint import CHECKPOINT, write_checkpoint
 from behavior_lib.train.communicator import Communicator
 from behavior_lib.train.settings import EpochResult, FitResult, FitSettings
 from behavior_lib.train.start import start_from_cooccurrence
+from behavior_lib.train.state import Checkpoints, Progress, adam_state, best_name
+from behavior_lib.train.store import FolderStore
 from behavior_lib.train.validation import rows_at_once, validation_ndcg
+
+AHEAD = 2  # batches that are made before they are needed
 
 
 class Observer(Protocol):
@@ -35,6 +39,9 @@ class Observer(Protocol):
     def epoch(self, result: EpochResult) -> None:
         """An epoch ended."""
 
+    def note(self, sentence: str) -> None:
+        """Something that a person should know."""
+
 
 def fit(
     model: SequenceModel,
@@ -42,34 +49,29 @@ def fit(
     settings: FitSettings,
     communicator: Communicator,
     observer: Observer,
-    folder: Path,
+    store: FolderStore,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> FitResult:
     """Train on the train split until `epochs` are done or validation NDCG@k has not grown for `patience` epochs.
 
-    model: rank 0's weights count. folder: rank 0 writes the best epoch's checkpoint into it. All ranks return the same
-    result; one seed and world size give the same weights on a CPU.
+    model: rank 0's weights count. store: rank 0 keeps states and the best epoch's model in it, and begins with the
+    newest whole state that it finds there; the store must be of this run alone. should_stop: asked at every step; where
+    one rank's says yes, all end after that step with their state stored, and the result says that it is stopped.
+    All ranks return the same result. One seed and world size give the same weights on a CPU, stopped or not: what is
+    drawn at a step follows from (seed, epoch, batch).
     Raises DataRefused without rows to train or validate on, TrainingFailed for a loss that is not a number.
     """
     for split in (TRAIN, VALIDATION):
         if not snapshot.rows(split):
             raise DataRefused(f"there is no {split} row", where=snapshot.location, mend="move the cuts: split.days")
     started = time.monotonic()
-    trainer = _Trainer(model, snapshot, settings, communicator, observer)
-    epochs: list[EpochResult] = []
-    best = 0
-    for number in range(settings.epochs):
-        epochs.append(trainer.epoch(number))
-        if number == 0 or epochs[number].validation_ndcg > epochs[best].validation_ndcg:
-            best = number
-            if communicator.rank == 0:
-                write_checkpoint(model, folder)
-        observer.epoch(epochs[number])
-        if number - best >= settings.patience:
-            break
+    trainer = _Trainer(model, snapshot, settings, communicator, observer, store)
+    is_stopped = trainer.run(should_stop)
     # Kilobytes on Linux; the largest, as the smallest of the negatives.
     memory = -communicator.minimum("memory", -resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1024
-    seconds = time.monotonic() - started
-    return FitResult(str(folder / CHECKPOINT), best, trainer.done, seconds, memory, tuple(epochs))
+    seconds, progress = time.monotonic() - started, trainer.progress
+    best = best_name(progress.best)
+    return FitResult(best, progress.best, progress.done, seconds, memory, tuple(progress.epochs), is_stopped)
 
 
 def learning_rate(step: int, total: int, settings: FitSettings) -> float:
@@ -91,6 +93,7 @@ class _Trainer:
         settings: FitSettings,
         communicator: Communicator,
         observer: Observer,
+        store: FolderStore,
     ) -> None:
         rank, size = communicator.rank, communicator.size
         self._model, self._settings, self._observer = model, settings, observer
@@ -98,46 +101,114 @@ class _Trainer:
         self._train = Loader(snapshot, TRAIN, settings.batch_size, settings.reader, settings.seed, rank, size)
         at_once = rows_at_once(model.spec.n_items)
         self._validation = Loader(snapshot, VALIDATION, at_once, settings.reader, settings.seed, rank, size)
-        if settings.start == StartName.cooccurrence.value and rank == 0:
-            start_from_cooccurrence(model, snapshot, settings)
-        communicator.broadcast(model)
-        # Dropout draws from torch's global generator, losses from their own; both differ by rank.
-        torch.manual_seed(settings.seed * 1009 + rank)
-        self._generator = torch.Generator().manual_seed(settings.seed * 1013 + rank)
-        self._optimizer = torch.optim.AdamW(model.parameters(), weight_decay=settings.weight_decay)
-        # Ranks with more rows than the others leave some for the next epoch's order to pick up.
-        self._steps = [
-            communicator.minimum(f"steps.{number}", self._train.batches_in(number)) for number in range(settings.epochs)
-        ]
-        self.done = 0
+        self._generator = torch.Generator()
+        self._optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay))
+        tensors = {**dict(model.named_parameters()), **adam_state(self._optimizer, model)}
+        self._checkpoints = Checkpoints(store, tensors, settings.keep_checkpoints)
+        self._steps = [-(-self._train.steps_in(number) // settings.accumulate) for number in range(settings.epochs)]
+        self.progress = self._begin(snapshot)
 
-    def epoch(self, number: int) -> EpochResult:
-        """Train one epoch and validate. The figures are those of all ranks."""
-        began = time.monotonic()
+    def run(self, should_stop: Callable[[], bool]) -> bool:
+        """Every epoch that is not done yet. Returns whether it was stopped before the last."""
+        progress, settings = self.progress, self._settings
+        while progress.epoch < settings.epochs and progress.epoch - progress.best <= settings.patience:
+            if self._epoch(should_stop):
+                return True
+            result = self._judge()
+            if progress.end_epoch(result) and self._communicator.rank == 0:
+                self._checkpoints.save_best(self._model, result.number)
+            self._save()
+            self._observer.epoch(result)
+        return False
+
+    def _begin(self, snapshot: Snapshot) -> Progress:
+        progress, passed = self._checkpoints.restore(self._communicator)
+        for sentence in passed:
+            self._observer.note(sentence)
+        if progress.done:
+            self._observer.note(f"going on after step {progress.done} of {sum(self._steps)}")
+        elif self._settings.start == StartName.cooccurrence.value:
+            if self._communicator.rank == 0:
+                start_from_cooccurrence(self._model, snapshot, self._settings)
+            self._communicator.broadcast(list(self._model.parameters()))
+        return progress
+
+    def _epoch(self, should_stop: Callable[[], bool]) -> bool:
+        """Train what is left of the epoch. Returns whether to stop."""
+        progress, settings = self.progress, self._settings
         self._model.train()
-        loss, tokens = 0.0, 0
-        for rows in islice(self._train.epoch(number), self._steps[number]):
-            value, seen = self._step(rows), int(rows.histories.length.sum())
-            loss, tokens = loss + value, tokens + seen
-            self._observer.step(self.done, sum(self._steps), value, seen)
-        trained = time.monotonic() - began
-        ndcg = validation_ndcg(self._model, self._validation, self._communicator, self._settings.k)
-        all_loss, all_tokens = self._communicator.sum("epoch", [loss, float(tokens)])
-        mean = all_loss / (self._steps[number] * self._communicator.size)
-        return EpochResult(number, mean, ndcg, time.monotonic() - began, all_tokens / trained, self._steps[number])
+        began, before = time.monotonic(), progress.seconds
+        batches = self._train.epoch(progress.epoch, progress.step * settings.accumulate)
+        prepared = ((numbered, Batch.from_histories(numbered.histories)) for numbered in batches)
+        with Prefetch(prepared, AHEAD) as ready:
+            while progress.step < self._steps[progress.epoch]:
+                is_last = self._step(list(islice(ready, settings.accumulate)), should_stop())
+                progress.seconds = before + time.monotonic() - began
+                if is_last or progress.done % settings.checkpoint_steps == 0:
+                    self._save()
+                if is_last:
+                    return True
+        return False
 
-    def _step(self, rows: Rows) -> float:
+    def _step(self, batches: Sequence[tuple[NumberedHistories, Batch]], wants_stop: bool) -> bool:
+        """One step of the optimizer. No batch: this rank has none left. Returns whether a rank wants to stop."""
+        progress, total = self.progress, sum(self._steps)
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self.done, sum(self._steps), self._settings)
+            group["lr"] = learning_rate(progress.done, total, self._settings)
         self._optimizer.zero_grad(set_to_none=False)
-        loss = self._model.loss(Batch.from_histories(rows.histories), self._generator)
-        value = float(loss)
-        if not math.isfinite(value):
-            mend = "lower train.learning_rate"
-            raise TrainingFailed("the loss is not a number", where=f"step {self.done}", value=value, mend=mend)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._communicator.average_gradients(self._model)
-        torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._settings.clip_norm)
+        loss, tokens = 0.0, 0
+        for numbered, batch in batches:
+            seen = int(batch.length.sum())
+            loss, tokens = loss + seen * self._add_gradients(numbered, batch, seen), tokens + seen
+        stops = self._communicator.average_gradients(self._model, float(wants_stop))
+        norm = float(torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._settings.clip_norm))
+        if not math.isfinite(norm):
+            raise self._failed("the gradient is not a number", norm)
         self._optimizer.step()
-        self.done += 1
+        progress.step, progress.done = progress.step + 1, progress.done + 1
+        progress.loss, progress.tokens = progress.loss + loss, progress.tokens + tokens
+        self._observer.step(progress.done, total, loss / max(tokens, 1), tokens)
+        return stops > 0
+
+    def _add_gradients(self, numbered: NumberedHistories, batch: Batch, tokens: int) -> float:
+        """Add the gradients of one batch, which weighs as many events as it has. Returns its loss."""
+        settings = self._settings
+        # What is drawn belongs to the batch, not to the rank or to what was drawn before.
+        seeds = np.random.SeedSequence((settings.seed, self.progress.epoch, numbered.number))
+        for_dropout, for_loss = (int(seed) for seed in seeds.generate_state(2, np.uint64))
+        torch.manual_seed(for_dropout)
+        loss = self._model.loss(batch, self._generator.manual_seed(for_loss))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise self._failed("the loss is not a number", value)
+        expected = settings.tokens_per_row * settings.batch_size * settings.accumulate
+        (loss * (tokens / expected)).backward()  # type: ignore[no-untyped-call]
         return value
+
+    def _judge(self) -> EpochResult:
+        """Validate at the end of an epoch. The figures are those of all ranks."""
+        progress, began = self.progress, time.monotonic()
+        ndcg = validation_ndcg(self._model, self._validation, self._communicator, self._settings.k)
+        loss, tokens = self._communicator.sum("epoch", [progress.loss, progress.tokens])
+        seconds, steps = progress.seconds + time.monotonic() - began, self._steps[progress.epoch]
+        return EpochResult(progress.epoch, loss / tokens, ndcg, seconds, tokens / progress.seconds, steps)
+
+    def _save(self) -> None:
+        progress = self.progress
+        sums = self._communicator.sum("checkpoint", [progress.loss, progress.tokens])
+        progress.loss, progress.tokens = sums if self._communicator.rank == 0 else (0.0, 0.0)
+        if self._communicator.rank == 0:
+            self._checkpoints.save(progress)
+
+    def _failed(self, what: str, value: float) -> TrainingFailed:
+        where = f"step {self.progress.done}"
+        return TrainingFailed(what, where=where, value=value, mend="lower train.learning_rate")
+
+
+def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """For AdamW: matrices decay; vectors, biases, norms and tables of embeddings do not (Radford et al. 2019)."""
+    tables = {id(table.weight) for table in model.modules() if isinstance(table, torch.nn.Embedding)}
+    decays = [weight for weight in model.parameters() if weight.ndim > 1 and id(weight) not in tables]
+    others = [weight for weight in model.parameters() if weight.ndim < 2 or id(weight) in tables]
+    groups = [{"params": decays, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]

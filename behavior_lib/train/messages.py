@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,17 @@ class StepMessage:
     total: int
     loss: float
     tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that a person should know."""
+
+    sentence: str
+
+
+Message = StepMessage | EpochResult | Note
+_KINDS: dict[str, Callable[..., Message]] = {"step": StepMessage, "epoch": EpochResult, "note": Note}
 
 
 class MessageWriter:
@@ -46,6 +57,10 @@ class MessageWriter:
         self._write("epoch", asdict(result))
         self._since, self._tokens = time.monotonic(), 0
 
+    def note(self, sentence: str) -> None:
+        """One line."""
+        self._write("note", asdict(Note(sentence)))
+
     def _write(self, kind: str, values: dict[str, Any]) -> None:
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, **values}) + "\n")
@@ -60,6 +75,9 @@ class Silent:
     def epoch(self, result: EpochResult) -> None:
         """Nothing."""
 
+    def note(self, sentence: str) -> None:
+        """Nothing."""
+
 
 class MessageReader:
     """The driver's end: `new` yields what came since the last call."""
@@ -67,7 +85,7 @@ class MessageReader:
     def __init__(self, path: Path) -> None:
         self._path, self._read = path, 0
 
-    def new(self) -> Iterator[StepMessage | EpochResult]:
+    def new(self) -> Iterator[Message]:
         """Whole lines alone; a line that is being written comes with the next call."""
         if not self._path.exists():
             return
@@ -79,7 +97,7 @@ class MessageReader:
         for line in whole.splitlines():
             values = json.loads(line)
             kind = values.pop("kind")
-            yield StepMessage(**values) if kind == "step" else EpochResult(**values)
+            yield _KINDS[kind](**values)
 
 
 def observer(folder: Path, rank: int, size: int) -> Observer:

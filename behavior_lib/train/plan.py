@@ -48,10 +48,25 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
         reader=train.reader.value,
         seed=config.seed,
         threads=train.threads or max(1, len(os.sched_getaffinity(0)) // workers),
+        tokens_per_row=counts.tokens / counts.rows,
         k=config.evaluate.k,
         start=train.start.value,
+        accumulate=train.accumulate,
+        checkpoint_steps=train.checkpoint_steps,
+        keep_checkpoints=train.keep_checkpoints,
     )
-    return RunSettings(spec, fit, train.communicator.value, workers, train.timeout_minutes, str(folder.absolute()))
+    place = train.checkpoints if "://" in train.checkpoints else str(Path(train.checkpoints).absolute())
+    return RunSettings(
+        spec=spec,
+        fit=fit,
+        communicator=train.communicator.value,
+        workers=workers,
+        timeout_minutes=train.timeout_minutes,
+        folder=str(folder.absolute()),
+        checkpoints=place,
+        restarts=train.restarts,
+        stall_minutes=train.stall_minutes,
+    )
 
 
 def _check(config: Config) -> None:
@@ -62,9 +77,13 @@ def _check(config: Config) -> None:
         "train.patience": train.patience,
         "train.batch_size": train.batch_size,
         "train.learning_rate": train.learning_rate,
+        "train.accumulate": train.accumulate,
+        "train.checkpoint_steps": train.checkpoint_steps,
+        "train.keep_checkpoints": train.keep_checkpoints,
         "train.negatives": train.negatives,
         "train.boundaries": train.boundaries,
         "train.timeout_minutes": train.timeout_minutes,
+        "train.stall_minutes": train.stall_minutes,
         "model.dimension": model.dimension,
         "model.layers": model.layers,
         "model.heads": model.heads,

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import behavior_lib
 from behavior_lib.config.schema import StartName
+from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.models.base import ModelSpec
+
+# Threads and files' readers change no more than the speed.
+_WITHOUT_EFFECT = ("reader", "threads", "checkpoint_steps", "keep_checkpoints")
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How to train. The meaning of each key is that of TrainConfig; threads: torch threads of one process."""
+    """How to train. The meaning of each key is that of TrainConfig.
+
+    threads: torch threads of one process. tokens_per_row: mean events of a row of train.
+    """
 
     epochs: int
     patience: int
@@ -25,15 +34,21 @@ class FitSettings:
     reader: str
     seed: int
     threads: int
+    tokens_per_row: float
     k: int = 10
     start: str = StartName.random.value
+    accumulate: int = 1
+    checkpoint_steps: int = 200
+    keep_checkpoints: int = 2
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """One training run: what to build, how to train it, on how many processes, and the folder that it may write.
+    """One training run: what to build, how to train it, on how many processes, and where it may write.
 
-    The folder also holds the snapshot's file list and the counts of the train split, made once by the driver.
+    folder: what the processes tell each other; it also holds the snapshot's file list and the counts of the train
+    split, made once by the driver. checkpoints: path or URI of the states of runs, each in a folder of its own. The
+    others mean what they mean in TrainConfig.
     """
 
     spec: ModelSpec
@@ -42,6 +57,16 @@ class RunSettings:
     workers: int
     timeout_minutes: float
     folder: str
+    checkpoints: str
+    restarts: int = 0
+    stall_minutes: float = 15.0
+
+    def checkpoints_of(self, snapshot: Snapshot) -> str:
+        """Where the states of this run on these files lie: a run that differs in anything that counts has others."""
+        fit = {key: value for key, value in asdict(self.fit).items() if key not in _WITHOUT_EFFECT}
+        files = [snapshot.location, snapshot.version]
+        text = json.dumps([self.spec.as_json(), fit, self.workers, files, behavior_lib.__version__], sort_keys=True)
+        return f"{self.checkpoints}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
@@ -72,9 +97,10 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class FitResult:
-    """A finished run. checkpoint: the best epoch's folder, as models.build.load_model reads it.
+    """A run's end. checkpoint: the best epoch's folder, as models.build.load_model reads it; a name in the run's store.
 
-    steps: of one rank, over all epochs. seconds: of the loop. peak_memory_mb: of the rank that took most.
+    steps: of one rank, over all epochs. seconds: of the loop since the run began or went on. peak_memory_mb: of the
+    rank that took most. is_stopped: ended before it was done, with all that it needs to go on in the store.
     """
 
     checkpoint: str
@@ -83,6 +109,7 @@ class FitResult:
     seconds: float
     peak_memory_mb: float
     epochs: tuple[EpochResult, ...] = field(default_factory=tuple)
+    is_stopped: bool = False
 
     @property
     def best(self) -> EpochResult:

@@ -16,7 +16,7 @@ import behavior_lib
 from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
 
 EPOCHS_FILE = "epochs.json"
-FINISHED, FAILED = "FINISHED", "FAILED"
+FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 
 
 def code_version() -> str:
@@ -77,6 +77,10 @@ class Tracker:
         self._client.log_artifacts(self.run_id, result.checkpoint, "checkpoint")
         self._client.log_dict(self.run_id, {"epochs": [asdict(epoch) for epoch in result.epochs]}, EPOCHS_FILE)
         self._client.set_terminated(self.run_id, FINISHED)
+
+    def stop(self) -> None:
+        """The run was asked to end; another goes on from its state."""
+        self._client.set_terminated(self.run_id, KILLED)
 
     def fail(self) -> None:
         """The run ended without a model."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,17 +18,22 @@ from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.errors import BehaviorError
 from behavior_lib.models.build import build_model
 from behavior_lib.train.communicator import connect
+from behavior_lib.train.heartbeat import WatchedCommunicator
 from behavior_lib.train.loop import fit
 from behavior_lib.train.messages import observer
 from behavior_lib.train.settings import RunSettings
+from behavior_lib.train.store import FolderStore
 
 SETTINGS, SNAPSHOT, COUNTS = "run.json", "snapshot.json", "counts.safetensors"
-RESULT, FAILURE = "result.json", "failure"
+RESULT, FAILURE, STOP, RENDEZVOUS = "result.json", "failure", "stop", "rendezvous"
 DRIVER = "BEHAVIOR_DRIVER_PROCESS"
 
 
 def main(folder: Path) -> int:
-    """Train; rank 0 leaves the result in the folder, and a rank that knows why it failed leaves its sentence."""
+    """Train; rank 0 leaves the result in the folder, and a rank that knows why it failed leaves its sentence.
+
+    SIGTERM, or a file named STOP in the folder, lets the run store its state and end well.
+    """
     _die_with(int(os.environ.get(DRIVER, "0")))
     try:
         _train(folder)
@@ -42,14 +49,21 @@ def _train(folder: Path) -> None:
     torch.set_num_threads(run.fit.threads)
     snapshot = Snapshot.from_json((folder / SNAPSHOT).read_text(encoding="utf-8"))
     counts = load_file(folder / COUNTS)["item_counts"]
-    communicator = connect(run.communicator, (folder / "rendezvous").as_uri())
+    communicator = WatchedCommunicator(connect(run.communicator, (folder / RENDEZVOUS).as_uri()), folder)
     torch.manual_seed(run.fit.seed)
     model = build_model(run.spec, counts)
     watcher = observer(folder, communicator.rank, communicator.size)
-    result = fit(model, snapshot, run.fit, communicator, watcher, folder)
+    store = FolderStore(run.checkpoints_of(snapshot))
+    result = fit(model, snapshot, run.fit, communicator, watcher, store, _listen_for_the_end(folder))
     if communicator.rank == 0:
         result.save(folder / RESULT)
     communicator.close()
+
+
+def _listen_for_the_end(folder: Path) -> Callable[[], bool]:
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    return lambda: asked.is_set() or (folder / STOP).exists()
 
 
 def _die_with(driver: int) -> None:

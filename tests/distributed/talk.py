@@ -17,19 +17,21 @@ def main(name, rendezvous, out):
     with torch.no_grad():
         for number, parameter in enumerate(model.parameters()):
             parameter.fill_(0.1 * (number + 1) + rank)
-    communicator.broadcast(model)
+    communicator.broadcast(list(model.parameters()))
     weights = [parameter.tolist() for parameter in model.parameters()]
     # The second layer has no gradient on rank 1.
     inputs = torch.arange(12.0).view(4, 3) + rank
     output = model(inputs) if rank == 0 else model[0](inputs)
     output.square().sum().backward()
-    communicator.average_gradients(model)
+    votes = communicator.average_gradients(model, float(rank))
     said = {
         "rank": rank,
         "size": communicator.size,
         "weights": weights,
         "gradients": [parameter.grad.flatten().tolist() for parameter in model.parameters()],
         "sum": communicator.sum("a sum", [1.5 + rank, 2.0**-40]),
+        "votes": votes,
+        "shared": communicator.share("a text", "ранг 0, ☃" if rank == 0 else "something longer than that, of rank 1"),
         "minimum": communicator.minimum("a minimum", 7 - rank),
     }
     Path(f"{out}-{rank}.json").write_text(json.dumps(said))

@@ -54,6 +54,8 @@ def test_two_ranks_agree(name, tmp_path):
             np.testing.assert_allclose(found, wanted, rtol=1e-6)
         assert said["sum"] == [4.0, 2.0**-39]
         assert said["minimum"] == 6
+        assert said["votes"] == 1.0
+        assert said["shared"] == "ранг 0, ☃"
 
 
 def test_one_process_talks_to_nobody():
@@ -61,7 +63,8 @@ def test_one_process_talks_to_nobody():
     model = torch.nn.Linear(2, 1)
     model(torch.ones(1, 2)).sum().backward()
     before = model.weight.grad.clone()
-    alone.broadcast(model)
-    alone.average_gradients(model)
+    alone.broadcast(list(model.parameters()))
+    assert alone.average_gradients(model, 1.0) == 1.0
     assert torch.equal(model.weight.grad, before)
     assert (alone.rank, alone.size, alone.sum("s", [2.5]), alone.minimum("m", 4)) == (0, 1, [2.5], 4)
+    assert alone.share("t", "text") == "text"

@@ -17,6 +17,7 @@ from behavior_lib.train.communicator import SingleProcess
 from behavior_lib.train.loop import fit, learning_rate
 from behavior_lib.train.settings import FitResult, FitSettings
 from behavior_lib.train.start import start_from_cooccurrence
+from behavior_lib.train.store import FolderStore
 from behavior_lib.train.validation import validation_ndcg
 from tests.sequences_example import frame, habits, histories, write
 
@@ -32,19 +33,23 @@ SETTINGS = FitSettings(
     reader="pyarrow",
     seed=3,
     threads=1,
+    tokens_per_row=LENGTH,
     k=3,
 )
 
 
 class Watcher:
     def __init__(self):
-        self.steps, self.epochs = [], []
+        self.steps, self.epochs, self.notes = [], [], []
 
     def step(self, done, total, loss, tokens):
         self.steps.append((done, total, tokens))
 
     def epoch(self, result):
         self.epochs.append(result)
+
+    def note(self, sentence):
+        self.notes.append(sentence)
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +80,12 @@ def new_model(snapshot, **changes):
 
 def train(snapshot, folder, settings=SETTINGS):
     watcher, model = Watcher(), new_model(snapshot)
-    return fit(model, snapshot, settings, SingleProcess(), watcher, folder), watcher, model
+    return fit(model, snapshot, settings, SingleProcess(), watcher, FolderStore(str(folder))), watcher, model
+
+
+def best_model(folder, result):
+    FolderStore(str(folder)).get(result.checkpoint, folder / "here")
+    return load_model(folder / "here")
 
 
 def test_it_learns_that_users_repeat_their_own_items(snapshot, tmp_path):
@@ -90,11 +100,11 @@ def test_it_learns_that_users_repeat_their_own_items(snapshot, tmp_path):
 
 def test_the_checkpoint_is_the_best_model(snapshot, tmp_path):
     result, _, _ = train(snapshot, tmp_path)
-    loaded = load_model(tmp_path / "checkpoint")
+    loaded = best_model(tmp_path, result)
     judged = Loader(snapshot, "validation", 16, "pyarrow")
     assert validation_ndcg(loaded, judged, SingleProcess(), 3) == pytest.approx(result.best.validation_ndcg, abs=1e-6)
-    assert result.checkpoint == str(tmp_path / "checkpoint")
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint"}
+    kept = {"step-000000020", "step-000000030", result.checkpoint}
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, "here"}
 
 
 def test_one_seed_gives_one_model_bit_for_bit(snapshot, tmp_path):
@@ -136,13 +146,13 @@ def test_a_loss_that_is_no_number_ends_the_run(snapshot, tmp_path, monkeypatch):
     model = new_model(snapshot)
     monkeypatch.setattr(model, "loss", lambda *_: model.bias.sum() * float("nan"))
     with pytest.raises(TrainingFailed, match=r"not a number in step 0: nan; lower train\.learning_rate"):
-        fit(model, snapshot, SETTINGS, SingleProcess(), Watcher(), tmp_path)
+        fit(model, snapshot, SETTINGS, SingleProcess(), Watcher(), FolderStore(str(tmp_path)))
 
 
 def test_a_split_without_rows_is_refused(snapshot, tmp_path):
     empty = replace(snapshot, files={"train": snapshot.files["train"]})
     with pytest.raises(DataRefused, match=r"no validation row .*split\.days"):
-        fit(new_model(snapshot), empty, SETTINGS, SingleProcess(), Watcher(), tmp_path)
+        fit(new_model(snapshot), empty, SETTINGS, SingleProcess(), Watcher(), FolderStore(str(tmp_path)))
 
 
 def test_the_learning_rate_warms_up_and_falls_to_nothing():

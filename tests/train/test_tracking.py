@@ -13,11 +13,12 @@ from behavior_lib.train.tracking import Tracker, code_version
 
 SETTINGS = RunSettings(
     ModelSpec("transformer_repeat", 8, 10, 4),
-    FitSettings(2, 1, 4, 0.1, 0.0, 0.1, 1.0, "pyarrow", 7, 1),
+    FitSettings(2, 1, 4, 0.1, 0.0, 0.1, 1.0, "pyarrow", 7, 1, 5.0),
     "single",
     1,
     1.0,
     "x",
+    "y",
 )
 EPOCHS = (EpochResult(0, 5.0, 0.1, 2.0, 100.0, 3), EpochResult(1, 4.0, 0.25, 2.5, 110.0, 3))
 

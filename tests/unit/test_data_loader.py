@@ -1,10 +1,18 @@
 """Two readers, one order: the same batches bit for bit, and every row exactly once an epoch."""
 
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import integers, lists
 
 from behavior_lib.data.loader import Loader
-from behavior_lib.data.readers import read_with_pyarrow
+from behavior_lib.data.order import RowGroup, pools, stretch
+from behavior_lib.data.readers import READERS
+from behavior_lib.data.rows import HISTORY
 from behavior_lib.data.snapshot import DataFile, Snapshot
 from behavior_lib.errors import DataRefused
 from tests.sequences_example import frame, histories, write
@@ -17,8 +25,8 @@ def snapshot(tmp_path_factory):
     path = tmp_path_factory.mktemp("my tables") / "sequences"
     frames, first = [], 0
     for rows in ROWS_OF_FILES:
-        lists = [[3 + first + row] * (1 + (first + row) % LENGTH) for row in range(rows)]
-        frames.append(frame(histories(lists, LENGTH), "train", first_user=first))
+        items = [[3 + first + row] * (1 + (first + row) % LENGTH) for row in range(rows)]
+        frames.append(frame(histories(items, LENGTH), "train", first_user=first))
         first += rows
     version = write(
         path, *frames, frame(histories([[4], [5], [6]], LENGTH), "validation", [[3], [3, 9], [8]]), row_group=5
@@ -26,16 +34,17 @@ def snapshot(tmp_path_factory):
     return Snapshot.resolve(str(path), version)
 
 
-def batches(snapshot, reader="pyarrow", epoch=0, rank=0, size=1, batch_size=4, seed=1):
-    return list(Loader(snapshot, "train", batch_size, reader, seed, rank, size).epoch(epoch))
+def batches(snapshot, reader="pyarrow", epoch=0, rank=0, size=1, batch_size=4, seed=1, start=0):
+    loader = Loader(snapshot, "train", batch_size, reader, seed, rank, size)
+    return [numbered.histories for numbered in loader.epoch(epoch, start)]
 
 
 def first_items(parts):
-    return [int(item) for rows in parts for item in rows.histories.item_index[:, 0]]
+    return [int(item) for rows in parts for item in rows.item_index[:, 0]]
 
 
 def as_bytes(rows):
-    return [array.tobytes() for array in (*vars(rows.histories).values(), rows.target_index)]
+    return [array.tobytes() for array in vars(rows).values()]
 
 
 @pytest.mark.parametrize(("epoch", "rank", "size"), [(0, 0, 1), (3, 1, 2), (1, 2, 3)])
@@ -43,7 +52,7 @@ def test_both_readers_yield_the_same_batches_bit_for_bit(snapshot, epoch, rank, 
     ours, theirs = (batches(snapshot, reader, epoch, rank, size) for reader in ("pyarrow", "petastorm"))
     assert [as_bytes(rows) for rows in ours] == [as_bytes(rows) for rows in theirs]
     for rows in ours:
-        kinds = {name: array.dtype.name for name, array in vars(rows.histories).items()}
+        kinds = {name: array.dtype.name for name, array in vars(rows).items()}
         assert kinds == {
             "item_index": "int32",
             "event_type": "int32",
@@ -53,20 +62,69 @@ def test_both_readers_yield_the_same_batches_bit_for_bit(snapshot, epoch, rank, 
         }
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9])
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_the_ranks_together_see_every_row_exactly_once_an_epoch(snapshot, size, epoch):
     seen = [item for rank in range(size) for item in first_items(batches(snapshot, epoch=epoch, rank=rank, size=size))]
     assert sorted(seen) == list(range(3, 3 + sum(ROWS_OF_FILES)))
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
-def test_the_number_of_batches_is_known_beforehand_and_only_the_last_is_short(snapshot, size):
-    for rank in range(size):
-        sizes = [len(rows) for rows in batches(snapshot, rank=rank, size=size)]
-        assert len(sizes) == Loader(snapshot, "train", 4, "pyarrow", 1, rank, size).batches_in(0)
-        assert set(sizes[:-1]) <= {4}
-        assert 1 <= sizes[-1] <= 4
+@settings(max_examples=60, deadline=None)
+@given(
+    groups=lists(lists(integers(0, 9), min_size=1, max_size=4), min_size=1, max_size=5),
+    batch_size=integers(1, 7),
+    size=integers(1, 5),
+    at_least=integers(1, 3),
+)
+def test_stretches_cover_the_batches_of_any_row_groups_evenly(groups, batch_size, size, at_least):
+    files = [DataFile(str(number), tuple(rows)) for number, rows in enumerate(groups)]
+    found = pools(files, batch_size, at_least)
+    assert sum(pool.rows for pool in found) == sum(map(sum, groups))
+    numbers = [number for pool in found for number in range(pool.first, pool.first + pool.batches)]
+    assert numbers == list(range(len(numbers)))
+    assert all(pool.batches == -(-pool.rows // batch_size) for pool in found)
+    assert all(pool.rows >= at_least * batch_size for pool in found[:-1])
+    stretches = [stretch(len(numbers), rank, size) for rank in range(size)]
+    assert [number for own in stretches for number in own] == numbers
+    assert max(map(len, stretches)) - min(map(len, stretches)) <= 1
+
+
+def test_the_batches_are_the_same_at_any_number_of_ranks(snapshot):
+    alone = [as_bytes(rows) for rows in batches(snapshot)]
+    for size in (2, 3):
+        assert [as_bytes(rows) for rank in range(size) for rows in batches(snapshot, rank=rank, size=size)] == alone
+
+
+@pytest.mark.parametrize("reader", ["pyarrow", "petastorm"])
+@pytest.mark.parametrize("start", [0, 1, 2, 3])
+def test_an_epoch_goes_on_from_any_batch(snapshot, reader, start):
+    whole = [as_bytes(rows) for rows in batches(snapshot, reader, rank=1, size=2)]
+    assert len(whole) == 3
+    assert [as_bytes(rows) for rows in batches(snapshot, reader, rank=1, size=2, start=start)] == whole[start:]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 9])
+def test_the_number_of_steps_is_known_beforehand_and_no_rank_is_two_behind(snapshot, size):
+    found = [len(batches(snapshot, rank=rank, size=size)) for rank in range(size)]
+    steps = {Loader(snapshot, "train", 4, "pyarrow", 1, rank, size).steps_in(0) for rank in range(size)}
+    assert steps == {max(found)}
+    assert max(found) - min(found) <= 1
+
+
+def test_rows_of_like_length_share_a_batch(tmp_path):
+    items = [[3] * (1 + row * 37 % 96) for row in range(320)]
+    version = write(tmp_path / "t", frame(histories(items, 96), "train"))
+    found = batches(Snapshot.resolve(str(tmp_path / "t"), version), batch_size=16)
+    events = sum(int(rows.length.sum()) for rows in found)
+    computed = sum(rows.item_index.size for rows in found)
+    assert events == sum(map(len, items))
+    assert 1 - events / computed < 0.1
+    longest = [int(rows.length.max()) for rows in found]
+    assert longest != sorted(longest)
+
+
+def test_a_batch_is_as_wide_as_its_longest_row(snapshot):
+    assert all(rows.item_index.shape == (len(rows), rows.length.max()) for rows in batches(snapshot))
 
 
 def test_the_order_follows_from_seed_and_epoch(snapshot):
@@ -76,10 +134,9 @@ def test_the_order_follows_from_seed_and_epoch(snapshot):
 
 
 def test_rows_keep_their_columns_together(snapshot):
-    for rows in batches(snapshot):
-        history = rows.histories
+    for history in batches(snapshot):
         assert (history.length == 1 + (history.item_index[:, 0] - 3) % LENGTH).all()
-        present = np.arange(LENGTH) < history.length[:, None]
+        present = np.arange(history.item_index.shape[1]) < history.length[:, None]
         assert (history.item_index == history.item_index[:, :1] * present).all()
         assert (history.value == (history.item_index / 8).astype(np.float32)).all()
 
@@ -97,13 +154,18 @@ def test_in_order_the_ranks_share_the_batches(snapshot, size):
     assert shares == ([whole] if size == 1 else [whole[:1], whole[1:]])
 
 
-def test_ragged_arrays_are_refused(tmp_path):
-    import pyarrow.parquet as pq
-
+@pytest.mark.parametrize("reader", ["pyarrow", "petastorm"])
+def test_ragged_arrays_are_refused(tmp_path, reader):
     table = frame(histories([[3], [4]], 2), "train").drop(["split"]).to_pydict()
     table["gap_seconds"][1] = [0]
-    import pyarrow as pa
-
     pq.write_table(pa.table(table), tmp_path / "ragged.parquet")
+    groups = [RowGroup(DataFile(str(tmp_path / "ragged.parquet"), (2,)), 0)]
     with pytest.raises(DataRefused, match="gap_seconds are null or of unequal length"):
-        list(read_with_pyarrow([DataFile(str(tmp_path / "ragged.parquet"), 2)]))
+        list(READERS[reader](groups, HISTORY))
+
+
+def test_rows_that_petastorm_loses_are_missed(snapshot):
+    file = snapshot.files["train"][0]
+    groups = [RowGroup(replace(file, groups=(*file.groups, 5)), number) for number in range(len(file.groups) + 1)]
+    with pytest.raises(DataRefused, match=f"petastorm read {file.rows} rows"):
+        list(READERS["petastorm"](groups, HISTORY))

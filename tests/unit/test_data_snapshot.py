@@ -3,8 +3,8 @@
 import pytest
 from deltalake import DeltaTable, TableFeatures
 
-from behavior_lib.data.snapshot import DataFile, Snapshot, count_train, shard
-from behavior_lib.errors import ConfigError, DataRefused
+from behavior_lib.data.snapshot import Snapshot, count_train
+from behavior_lib.errors import DataRefused
 from tests.sequences_example import frame, histories, write
 
 
@@ -40,7 +40,12 @@ def test_a_file_uri_names_the_same_files(table):
 def test_counts_are_those_of_train_alone(table):
     counts = count_train(Snapshot.resolve(str(table), 2))
     assert counts.items.tolist() == [0, 0, 0, 2, 1, 1, 0, 0, 0, 2]
-    assert (counts.n_items, counts.n_event_types, counts.length, counts.tokens) == (4, 4, 4, 6)
+    assert (counts.n_items, counts.n_event_types, counts.length, counts.tokens, counts.rows) == (4, 4, 4, 6, 3)
+
+
+def test_row_groups_are_known_from_the_footers(tmp_path):
+    version = write(tmp_path / "t", frame(histories([[3]] * 7, 2), "train"), row_group=3)
+    assert [file.groups for file in Snapshot.resolve(str(tmp_path / "t"), version).files["train"]] == [(3, 3, 1)]
 
 
 def test_the_file_list_travels_as_text(table):
@@ -86,14 +91,3 @@ def test_a_train_split_without_items_is_refused(tmp_path):
     write(tmp_path / "t", frame(histories([[2, 2]], 4), "train"))
     with pytest.raises(DataRefused, match="no item to learn from"):
         count_train(Snapshot.resolve(str(tmp_path / "t"), 0))
-
-
-def test_each_file_goes_to_the_rank_with_the_fewest_rows():
-    files = tuple(DataFile(str(rows), rows) for rows in (5, 3, 1, 4))
-    assert [[file.rows for file in shard(files, rank, 2)] for rank in (0, 1)] == [[5], [3, 1, 4]]
-    assert [[file.rows for file in shard(files, rank, 3)] for rank in (0, 1, 2)] == [[5], [3], [1, 4]]
-
-
-def test_fewer_files_than_ranks_are_refused_with_the_key_to_set():
-    with pytest.raises(ConfigError, match="sequences.files=3"):
-        shard((DataFile("a", 1), DataFile("b", 1)), 0, 3)

@@ -1,0 +1,144 @@
+"""Everything that a run needs to go on as if it had never stopped: kept in a store, read back on rank 0."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from behavior_lib.errors import DataRefused
+from behavior_lib.models.base import SequenceModel
+from behavior_lib.models.build import save_model
+from behavior_lib.train.communicator import Communicator
+from behavior_lib.train.settings import EpochResult
+from behavior_lib.train.store import FolderStore
+
+TENSORS, PROGRESS = "state.safetensors", "progress.json"
+_STEP, _BEST = "step-", "best-"
+_NOT_WHOLE = (DataRefused, OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError)
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    epoch: the one at work, from 0. step: its steps that are done. done: steps of all epochs. loss, tokens: sums over
+    the epoch so far, loss weighted by tokens; on rank 0 those of all ranks up to the newest checkpoint. seconds: of
+    the epoch so far. epochs: those that ended. best: number of the best of them.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    done: int = 0
+    loss: float = 0.0
+    tokens: float = 0.0
+    seconds: float = 0.0
+    epochs: list[EpochResult] = field(default_factory=list)
+    best: int = 0
+
+    def end_epoch(self, result: EpochResult) -> bool:
+        """Go on to the next epoch. Returns whether the ended one is the best so far."""
+        self.epochs.append(result)
+        is_best = len(self.epochs) == 1 or result.validation_ndcg > self.epochs[self.best].validation_ndcg
+        self.best = result.number if is_best else self.best
+        self.epoch, self.step, self.loss, self.tokens, self.seconds = result.number + 1, 0, 0.0, 0.0, 0.0
+        return is_best
+
+    @classmethod
+    def from_json(cls, text: str) -> Progress:
+        """Of the text of `to_json`."""
+        values: dict[str, Any] = json.loads(text)
+        return cls(**{**values, "epochs": [EpochResult(**epoch) for epoch in values["epochs"]]})
+
+    def to_json(self) -> str:
+        """As text; no figure loses a digit."""
+        return json.dumps(asdict(self), indent=2)
+
+
+def adam_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
+    """Give the optimizer the state that AdamW has before its first step. Returns its tensors by name."""
+    named: dict[str, Tensor] = {}
+    for name, parameter in module.named_parameters():
+        moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+        own = {"step": torch.zeros(()), **moments}
+        optimizer.state[parameter] = own
+        named |= {f"{key}.{name}": value for key, value in own.items()}
+    return named
+
+
+class Checkpoints:
+    """The newest states of a run, and its best model.
+
+    tensors: all that changes in training, by name; they are read where they lie and filled in place.
+    """
+
+    def __init__(self, store: FolderStore, tensors: Mapping[str, Tensor], keep: int) -> None:
+        self._store, self._tensors, self._keep = store, tensors, keep
+
+    def save(self, progress: Progress) -> None:
+        """Store the state, then delete the states and models that it makes needless."""
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            save_file({key: tensor.detach().contiguous() for key, tensor in self._tensors.items()}, folder / TENSORS)
+            (folder / PROGRESS).write_text(progress.to_json(), encoding="utf-8")
+            self._store.put(f"{_STEP}{progress.done:09d}", folder)
+        names = self._store.names()
+        states = [name for name in names if name.startswith(_STEP)]
+        needless = [name for name in names if name.startswith(_BEST) and name != best_name(progress.best)]
+        for name in [*states[: -self._keep], *needless]:
+            self._store.remove(name)
+
+    def save_best(self, model: SequenceModel, epoch: int) -> None:
+        """Store the model of an epoch."""
+        with tempfile.TemporaryDirectory() as name:
+            save_model(model, Path(name))
+            self._store.put(best_name(epoch), Path(name))
+
+    def restore(self, communicator: Communicator) -> tuple[Progress, list[str]]:
+        """Take up the newest whole state, on all ranks alike; the start where there is none.
+
+        Returns the progress, and on rank 0 a sentence for each state that was passed over.
+        """
+        progress, passed = Progress(), list[str]()
+        if communicator.rank == 0:
+            progress, passed = self._read_newest()
+        progress = Progress.from_json(communicator.share("progress", progress.to_json()))
+        communicator.broadcast(list(self._tensors.values()))
+        if communicator.rank:
+            progress.loss = progress.tokens = 0.0
+        return progress, passed
+
+    def _read_newest(self) -> tuple[Progress, list[str]]:
+        passed: list[str] = []
+        for name in reversed([name for name in self._store.names() if name.startswith(_STEP)]):
+            with tempfile.TemporaryDirectory() as temporary:
+                folder = Path(temporary)
+                try:
+                    self._store.get(name, folder)
+                    progress = Progress.from_json((folder / PROGRESS).read_text(encoding="utf-8"))
+                    self._fill(load_file(folder / TENSORS))
+                except _NOT_WHOLE as problem:
+                    passed.append(f"checkpoint {name} is passed over: {problem}")
+                    continue
+                return progress, passed
+        return Progress(), passed
+
+    def _fill(self, stored: Mapping[str, Tensor]) -> None:
+        if stored.keys() != self._tensors.keys():
+            raise DataRefused("a checkpoint has other tensors than the model", where=TENSORS)
+        with torch.no_grad():
+            for name, tensor in self._tensors.items():
+                tensor.copy_(stored[name])
+
+
+def best_name(epoch: int) -> str:
+    """What the model of an epoch is stored as."""
+    return f"{_BEST}{epoch:04d}"

@@ -1,0 +1,178 @@
+"""A run that was stopped, or whose newest state is torn, ends in the weights of one that never stopped."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from behavior_lib.data.snapshot import Snapshot
+from behavior_lib.train import loop
+from behavior_lib.train.communicator import SingleProcess
+from behavior_lib.train.loop import fit
+from behavior_lib.train.settings import EpochResult
+from behavior_lib.train.state import Progress
+from behavior_lib.train.store import FolderStore
+from tests.sequences_example import frame, habits, histories, write
+from tests.train.test_fit import LENGTH, SETTINGS, Watcher, best_model, new_model
+
+N_STEPS = 30  # three epochs of ten
+WANTED = replace(SETTINGS, checkpoint_steps=4, tokens_per_row=9.0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory):
+    """Rows of different lengths in three files."""
+    path = tmp_path_factory.mktemp("tables") / "sequences"
+    lists, own = habits(80, LENGTH, 30, 2)
+    lists = [items[: 1 + 5 * row % LENGTH] for row, items in enumerate(lists)]
+    bounds = ((0, 8), (8, 50), (50, 80))
+    train = [frame(histories(lists[a:b], LENGTH), "train", first_user=a) for a, b in bounds]
+    version = write(path, *train, frame(histories(lists, LENGTH), "validation", [sorted(items) for items in own]))
+    return Snapshot.resolve(str(path), version)
+
+
+def train(snapshot, folder, settings=WANTED, stop_after=None):
+    """Train until done, or until so many steps of this call; the model's dropout draws too."""
+    model, watcher = new_model(snapshot, dropout=0.2), Watcher()
+    torch.manual_seed(len(str(folder)))  # what was drawn before must not matter
+    calls = iter(range(10**9))
+    result = fit(
+        model,
+        snapshot,
+        settings,
+        SingleProcess(),
+        watcher,
+        FolderStore(str(folder)),
+        lambda: next(calls) + 1 == stop_after,
+    )
+    return result, watcher, model.state_dict()
+
+
+@pytest.fixture(scope="module")
+def whole(snapshot, tmp_path_factory):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    told = train(snapshot, tmp_path_factory.mktemp("whole"))
+    torch.set_num_threads(before)
+    return told
+
+
+def figures(result):
+    return [(epoch.number, epoch.validation_ndcg, epoch.steps) for epoch in result.epochs]
+
+
+def assert_same(one, other):
+    (first, _, weights), (second, _, others) = one, other
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    assert figures(first) == figures(second)
+    assert [epoch.loss for epoch in first.epochs] == pytest.approx([epoch.loss for epoch in second.epochs], rel=1e-12)
+    assert (first.best_epoch, first.steps, first.checkpoint) == (second.best_epoch, second.steps, second.checkpoint)
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 9, 10, 11, 25, 30])
+def test_a_stopped_run_goes_on_bit_for_bit(snapshot, whole, tmp_path, step):
+    stopped, watcher, _ = train(snapshot, tmp_path, stop_after=step)
+    assert (stopped.is_stopped, stopped.steps, len(watcher.steps)) == (True, step, step)
+    resumed = train(snapshot, tmp_path)
+    assert not resumed[0].is_stopped
+    assert resumed[1].notes == [f"going on after step {step} of {N_STEPS}"]
+    assert [done for done, _, _ in resumed[1].steps] == list(range(step + 1, N_STEPS + 1))
+    assert_same(resumed, whole)
+    best = best_model(tmp_path, resumed[0]).state_dict()
+    assert best.keys() >= {"items.weight"}
+
+
+def test_a_run_may_be_stopped_again_and_again(snapshot, whole, tmp_path):
+    for _ in range(4):
+        assert train(snapshot, tmp_path, stop_after=7)[0].is_stopped
+    assert_same(train(snapshot, tmp_path), whole)
+
+
+@pytest.mark.parametrize("file", ["state.safetensors", "progress.json", "manifest.json"])
+def test_a_torn_state_is_passed_over_for_the_one_before(snapshot, whole, tmp_path, file):
+    train(snapshot, tmp_path, stop_after=15)
+    newest = tmp_path / "step-000000015" / file
+    newest.write_bytes(newest.read_bytes()[:-3])
+    resumed = train(snapshot, tmp_path)
+    assert "step-000000015 is passed over" in resumed[1].notes[0]
+    assert resumed[1].notes[-1] == f"going on after step 12 of {N_STEPS}"
+    assert_same(resumed, whole)
+
+
+def test_a_state_of_another_model_is_passed_over(snapshot, whole, tmp_path):
+    train(snapshot, tmp_path, stop_after=5)
+    other = new_model(snapshot, repeat_path=False)
+    watcher = Watcher()
+    fit(other, snapshot, replace(WANTED, epochs=1), SingleProcess(), watcher, FolderStore(str(tmp_path)))
+    assert ["other tensors" in note for note in watcher.notes] == [True, True]
+
+
+def test_a_run_that_is_done_trains_no_more(snapshot, tmp_path):
+    first = train(snapshot, tmp_path)
+    again = train(snapshot, tmp_path)
+    assert again[1].steps == []
+    assert_same(again, first)
+
+
+def test_a_run_that_died_between_its_best_model_and_its_state_ends_alike(snapshot, whole, tmp_path, monkeypatch):
+    saved = loop.Checkpoints.save
+
+    def dies(self, progress):
+        if progress.epoch == 2 and progress.step == 0:
+            raise KeyboardInterrupt
+        saved(self, progress)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Checkpoints, "save", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(snapshot, tmp_path)
+    assert_same(train(snapshot, tmp_path), whole)
+
+
+def test_only_the_newest_states_and_the_best_model_stay(snapshot, tmp_path):
+    result, _, _ = train(snapshot, tmp_path, replace(WANTED, keep_checkpoints=3))
+    states = {"step-000000024", "step-000000028", "step-000000030"}
+    assert {path.name for path in tmp_path.iterdir()} == {*states, result.checkpoint}
+
+
+def test_a_batch_weighs_as_many_events_as_it_has(snapshot, tmp_path, monkeypatch):
+    """All batches in one step, and a loss whose gradient is the share of each item among the batch's events."""
+    model, seen = new_model(snapshot), {}
+
+    def loss(batch, generator):
+        return model.bias[batch.item_index[batch.present]].mean()
+
+    class Grads(Watcher):
+        def step(self, *_):
+            seen[len(seen)] = model.bias.grad.clone()
+
+    monkeypatch.setattr(model, "loss", loss)
+    settings = replace(WANTED, epochs=1, accumulate=10, clip_norm=1e9, start="random")
+    result = fit(model, snapshot, settings, SingleProcess(), Grads(), FolderStore(str(tmp_path)))
+    assert [epoch.steps for epoch in result.epochs] == [1]
+    rows = snapshot.rows("train")
+    expected = model.item_counts / (9.0 * settings.batch_size * settings.accumulate)
+    assert rows == settings.batch_size * settings.accumulate
+    torch.testing.assert_close(seen[0], expected.float(), rtol=1e-5, atol=1e-7)
+
+
+def test_progress_travels_as_text_without_losing_a_digit():
+    progress = Progress(2, 3, 23, 0.1 + 0.2, 1e300, 7.0, [EpochResult(0, 1 / 3, 0.1, 2.0, 3.0, 4)], 0)
+    assert Progress.from_json(progress.to_json()) == progress
+
+
+@pytest.mark.parametrize(("ndcg", "best"), [(0.4, 0), (0.5, 0), (0.6, 1)])
+def test_the_best_epoch_is_the_first_of_the_highest(ndcg, best):
+    progress = Progress()
+    assert progress.end_epoch(EpochResult(0, 1.0, 0.5, 1.0, 1.0, 1))
+    assert progress.end_epoch(EpochResult(1, 1.0, ndcg, 1.0, 1.0, 1)) == (best == 1)
+    assert (progress.epoch, progress.best, progress.step) == (2, best, 0)

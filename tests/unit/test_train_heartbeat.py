@@ -1,0 +1,65 @@
+"""Who keeps the others waiting: told from what each rank wrote last."""
+
+from dataclasses import replace
+
+import pytest
+
+from behavior_lib.train.communicator import SingleProcess
+from behavior_lib.train.heartbeat import (
+    Heartbeat,
+    WatchedCommunicator,
+    clear_heartbeats,
+    read_heartbeats,
+    who_hangs,
+)
+
+
+def waits(calls, name="gradients", since=100.0):
+    return Heartbeat(calls, name, True, since, 1)
+
+
+def works(calls, name="gradients", since=100.0):
+    return Heartbeat(calls, name, False, since, 2)
+
+
+@pytest.mark.parametrize(
+    ("heartbeats", "sentence"),
+    [
+        ([waits(7), works(6)], "rank 1 is missing: rank 0 waits in gradients (collective 7), rank 1 works after"),
+        ([works(7), works(7), waits(8)], "ranks 0 and 1 are missing"),
+        ([waits(8), waits(7, "epoch")], "rank 1 is missing"),
+        (
+            [waits(8), waits(8, "epoch")],
+            "the ranks disagree: rank 0 waits in gradients (collective 8), rank 1 ",
+        ),
+        ([waits(8), waits(8)], "no rank comes out of gradients"),
+        ([works(3)], "rank 0 is missing"),
+    ],
+)
+def test_the_rank_that_does_not_come_is_named(heartbeats, sentence):
+    assert who_hangs(heartbeats, 30.0, 129.9) is None
+    assert who_hangs(heartbeats, 30.0, 130.0).startswith(sentence)
+
+
+def test_a_rank_that_was_stopped_is_named_where_all_wait():
+    beats = [waits(8), replace(waits(8), process=77)]
+    assert who_hangs(beats, 30.0, 130.0, lambda process: process == 77).startswith("rank 1 is stopped by a signal: ")
+
+
+def test_one_rank_that_moves_is_enough():
+    assert who_hangs([waits(7), works(6, since=120.0)], 30.0, 140.0) is None
+
+
+def test_a_communicator_tells_where_it_is(tmp_path, monkeypatch):
+    inner, seen = SingleProcess(), []
+    told = WatchedCommunicator(inner, tmp_path)
+    monkeypatch.setattr(inner, "sum", lambda name, values: seen.extend(read_heartbeats(tmp_path, 1)) or list(values))
+    assert told.sum("a rather long name", [1.0]) == [1.0]
+    assert [(beat.calls, beat.name, beat.waits) for beat in seen] == [(1, "a rather long name", True)]
+    assert told.minimum("m", 3) == 3
+    (now,) = read_heartbeats(tmp_path, 1)
+    assert (now.calls, now.name, now.waits) == (2, "m", False)
+    told.close()
+    assert read_heartbeats(tmp_path, 2) is None
+    clear_heartbeats(tmp_path)
+    assert read_heartbeats(tmp_path, 1) is None
