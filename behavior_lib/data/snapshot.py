@@ -14,11 +14,11 @@ from urllib.parse import urlparse
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from numpy.typing import NDArray
 
+from behavior_lib.data.files import exists, open_parquet
 from behavior_lib.errors import DataRefused
 from behavior_lib.tables import SEQUENCES
 from behavior_lib.tables.items import FIRST_INDEX
@@ -70,10 +70,10 @@ class Snapshot:
         for uri, action in zip(table.file_uris(), actions, strict=True):
             # A URI percent-encodes a local folder's name; the log has the path below it as it is on disk.
             path = uri if "://" in root else str(Path(root).absolute() / action["path"])
-            _refuse_pickles(Path(path).parent)
+            _refuse_pickles(path.rsplit("/", 1)[0])
             split = action[f"partition.{SEQUENCES.split}"]
             by_split.setdefault(split, []).append(DataFile(path, _row_groups(path, action["num_records"])))
-        _refuse_pickles(Path(root))
+        _refuse_pickles(root)
         in_order = {split: tuple(sorted(files, key=lambda file: file.path)) for split, files in by_split.items()}
         return cls(location, version, in_order)
 
@@ -143,7 +143,7 @@ def count_train(snapshot: Snapshot) -> TrainCounts:
 
 def _groups(files: tuple[DataFile, ...], columns: tuple[str, ...]) -> Iterator[pa.Table]:
     for file in files:
-        parquet = pq.ParquetFile(file.path)
+        parquet = open_parquet(file.path)
         for number in range(parquet.num_row_groups):
             yield parquet.read_row_group(number, columns=list(columns))
 
@@ -155,7 +155,7 @@ def _local(uri: str) -> str:
 
 def _row_groups(path: str, expected: int | None) -> tuple[int, ...]:
     try:
-        footer = pq.ParquetFile(path).metadata
+        footer = open_parquet(path).metadata
     except (OSError, pa.ArrowInvalid) as problem:
         mend = "was the table vacuumed? run build_sequences again"
         raise DataRefused("a file of the version cannot be read", where=path, value=str(problem), mend=mend) from None
@@ -165,6 +165,7 @@ def _row_groups(path: str, expected: int | None) -> tuple[int, ...]:
     return tuple(footer.row_group(number).num_rows for number in range(footer.num_row_groups))
 
 
-def _refuse_pickles(folder: Path) -> None:
-    if (folder / _PICKLED).exists():
-        raise DataRefused("petastorm would unpickle a file", where=str(folder / _PICKLED), mend="remove that file")
+def _refuse_pickles(folder: str) -> None:
+    path = f"{folder}/{_PICKLED}"
+    if exists(path):
+        raise DataRefused("petastorm would unpickle a file", where=path, mend="remove that file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -53,6 +54,9 @@ class ModelSpec:
             raise ConfigError(what, value=str(problem)) from None
 
 
+Drawn = Mapping[str, Tensor]
+
+
 class SequenceModel(nn.Module, ABC):
     """Histories in, user vectors and scores of next items out.
 
@@ -94,8 +98,14 @@ class SequenceModel(nn.Module, ABC):
         """float32 [n, n_items]: a logit for each item to be in the user's next instant; -inf for no candidate."""
 
     @abstractmethod
-    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """The scalar to minimise on a batch of training rows; every random choice is drawn from `generator`."""
+    def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
+        """Every random choice that the loss of a prepared batch needs, but dropout. Reads no weights: it runs in the
+        thread that makes batches ahead.
+        """
+
+    @abstractmethod
+    def loss(self, batch: Batch, drawn: Drawn) -> Tensor:
+        """The scalar to minimise on a prepared batch of training rows. drawn: what `draw` gave for it."""
 
     def prepare(self, batch: Batch) -> Batch:
         """The newest `spec.length` events, unseen items and event types read as unknown."""

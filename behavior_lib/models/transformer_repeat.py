@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from behavior_lib.models.base import ModelSpec, SequenceModel
+from behavior_lib.models.base import Drawn, ModelSpec, SequenceModel
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.instants import InstantEnds, instant_ends
 from behavior_lib.models.losses import repeat_softmax, sampled_softmax
@@ -54,17 +54,27 @@ class TransformerRepeat(SequenceModel):
             logits = logits.scatter_add(1, own.item, self.repeat(own, self.log_share, logits.gather(1, own.item)))
         return logits
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+    def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
+        """negatives: int64 [spec.negatives]. boundaries: int64, ends of instants where all items are scored."""
+        draws = torch.rand(self.spec.negatives, generator=generator, dtype=torch.float64)
+        negatives = torch.searchsorted(self.cumulative, draws).clamp(max=self.spec.n_items - 1)
+        ends = instant_ends(batch)
+        n = min(self.spec.boundaries * len(batch), len(ends))
+        # Late ends are preferred: their histories are as long as those that are scored in the end.
+        likely = ends.column + 1.0
+        boundaries = torch.multinomial(likely, n, generator=generator) if n else ends.column
+        return {"negatives": negatives, "boundaries": boundaries}
+
+    def loss(self, batch: Batch, drawn: Drawn) -> Tensor:
         """Sampled softmax of the vectors at every instant's end, plus full softmax of whole scores at some of them.
 
         The second teaches the repeat path alone: vectors that also had to please it ranked worse.
         """
-        batch = self.prepare(batch)
         ends = instant_ends(batch)
         states = self._states(batch)
-        loss = self._vector_loss(states[ends.row, ends.column], batch, ends, generator)
+        loss = self._vector_loss(states[ends.row, ends.column], batch, ends, drawn["negatives"])
         if self.repeat is not None and len(ends):
-            loss = loss + self._repeat_loss(self.repeat, states.detach(), batch, ends, generator)
+            loss = loss + self._repeat_loss(self.repeat, states.detach(), batch, ends.select(drawn["boundaries"]))
         return loss
 
     def _states(self, batch: Batch) -> Tensor:
@@ -75,18 +85,11 @@ class TransformerRepeat(SequenceModel):
         whole = states.new_zeros(len(batch) * pieces, *states.shape[1:]).index_copy(0, place, states)
         return whole.view(len(batch), -1, self.spec.dimension)[:, : batch.columns]
 
-    def _vector_loss(self, states: Tensor, batch: Batch, ends: InstantEnds, generator: torch.Generator) -> Tensor:
+    def _vector_loss(self, states: Tensor, batch: Batch, ends: InstantEnds, negatives: Tensor) -> Tensor:
         owner, targets = known_targets(ends, batch)
-        draws = torch.rand(self.spec.negatives, generator=generator, dtype=torch.float64)
-        negatives = torch.searchsorted(self.cumulative, draws).clamp(max=self.spec.n_items - 1)
         return sampled_softmax(states, owner, targets, self.items.weight, self.bias, self.log_share, negatives)
 
-    def _repeat_loss(
-        self, repeat: RepeatPath, states: Tensor, batch: Batch, ends: InstantEnds, generator: torch.Generator
-    ) -> Tensor:
-        # Late ends are preferred: their histories are as long as those that are scored in the end.
-        n = min(self.spec.boundaries * len(batch), len(ends))
-        ends = ends.select(torch.multinomial(ends.column + 1.0, n, generator=generator))
+    def _repeat_loss(self, repeat: RepeatPath, states: Tensor, batch: Batch, ends: InstantEnds) -> Tensor:
         own = own_items(batch.rows(ends.row).cut(ends.column + 1))
         owner, targets = known_targets(ends, batch)
         with torch.no_grad():

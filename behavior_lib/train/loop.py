@@ -6,24 +6,26 @@ import math
 import resource
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from behavior_lib.config.schema import StartName
 from behavior_lib.data.loader import Loader, NumberedHistories
 from behavior_lib.data.prefetch import Prefetch
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.errors import DataRefused, TrainingFailed
-from behavior_lib.models.base import SequenceModel
+from behavior_lib.models.base import Drawn, SequenceModel
 from behavior_lib.models.batch import Batch
 from behavior_lib.tables.sequences import TRAIN, VALIDATION
 from behavior_lib.train.communicator import Communicator
 from behavior_lib.train.settings import EpochResult, FitResult, FitSettings
 from behavior_lib.train.start import start_from_cooccurrence
-from behavior_lib.train.state import Checkpoints, Progress, adam_state, best_name
+from behavior_lib.train.state import Checkpoints, Progress, adam_state, best_name, failed_name
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.validation import rows_at_once, validation_ndcg
 
@@ -59,7 +61,8 @@ def fit(
     one rank's says yes, all end after that step with their state stored, and the result says that it is stopped.
     All ranks return the same result. One seed and world size give the same weights on a CPU, stopped or not: what is
     drawn at a step follows from (seed, epoch, batch).
-    Raises DataRefused without rows to train or validate on, TrainingFailed for a loss that is not a number.
+    Raises DataRefused without rows to train or validate on, TrainingFailed for a loss that is not a number or too high;
+    the batch is then kept in the store.
     """
     for split in (TRAIN, VALIDATION):
         if not snapshot.rows(split):
@@ -83,6 +86,19 @@ def learning_rate(step: int, total: int, settings: FitSettings) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A batch as the model reads it, what its loss draws, and the seed of its dropout."""
+
+    batch: Batch
+    drawn: Drawn
+    seed: int
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, by name."""
+        return {**vars(self.batch), **self.drawn, "seed": torch.tensor([self.seed], dtype=torch.uint64)}
+
+
 class _Trainer:
     """Everything that lives from the first step to the last, on one rank."""
 
@@ -101,7 +117,6 @@ class _Trainer:
         self._train = Loader(snapshot, TRAIN, settings.batch_size, settings.reader, settings.seed, rank, size)
         at_once = rows_at_once(model.spec.n_items)
         self._validation = Loader(snapshot, VALIDATION, at_once, settings.reader, settings.seed, rank, size)
-        self._generator = torch.Generator()
         self._optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay))
         tensors = {**dict(model.named_parameters()), **adam_state(self._optimizer, model)}
         self._checkpoints = Checkpoints(store, tensors, settings.keep_checkpoints)
@@ -139,8 +154,7 @@ class _Trainer:
         self._model.train()
         began, before = time.monotonic(), progress.seconds
         batches = self._train.epoch(progress.epoch, progress.step * settings.accumulate)
-        prepared = ((numbered, Batch.from_histories(numbered.histories)) for numbered in batches)
-        with Prefetch(prepared, AHEAD) as ready:
+        with Prefetch(map(self._prepare, batches), AHEAD) as ready:
             while progress.step < self._steps[progress.epoch]:
                 is_last = self._step(list(islice(ready, settings.accumulate)), should_stop())
                 progress.seconds = before + time.monotonic() - began
@@ -150,40 +164,43 @@ class _Trainer:
                     return True
         return False
 
-    def _step(self, batches: Sequence[tuple[NumberedHistories, Batch]], wants_stop: bool) -> bool:
+    def _prepare(self, numbered: NumberedHistories) -> Prepared:
+        """What is drawn belongs to the batch: it follows neither from the rank nor from what was drawn before."""
+        seeds = np.random.SeedSequence((self._settings.seed, self.progress.epoch, numbered.number))
+        for_dropout, for_loss = (int(seed) for seed in seeds.generate_state(2, np.uint64))
+        batch = self._model.prepare(Batch.from_histories(numbered.histories))
+        return Prepared(batch, self._model.draw(batch, torch.Generator().manual_seed(for_loss)), for_dropout)
+
+    def _step(self, batches: Sequence[Prepared], wants_stop: bool) -> bool:
         """One step of the optimizer. No batch: this rank has none left. Returns whether a rank wants to stop."""
         progress, total = self.progress, sum(self._steps)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(progress.done, total, self._settings)
         self._optimizer.zero_grad(set_to_none=False)
         loss, tokens = 0.0, 0
-        for numbered, batch in batches:
-            seen = int(batch.length.sum())
-            loss, tokens = loss + seen * self._add_gradients(numbered, batch, seen), tokens + seen
+        for prepared in batches:
+            seen, value = self._add_gradients(prepared)
+            if not abs(value) <= self._settings.highest_loss:
+                raise self._failed("the loss is not a number or too high", value, batches)
+            loss, tokens = loss + seen * value, tokens + seen
         stops = self._communicator.average_gradients(self._model, float(wants_stop))
         norm = float(torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._settings.clip_norm))
         if not math.isfinite(norm):
-            raise self._failed("the gradient is not a number", norm)
+            raise self._failed("the gradient is not a number", norm, batches)
         self._optimizer.step()
         progress.step, progress.done = progress.step + 1, progress.done + 1
         progress.loss, progress.tokens = progress.loss + loss, progress.tokens + tokens
         self._observer.step(progress.done, total, loss / max(tokens, 1), tokens)
         return stops > 0
 
-    def _add_gradients(self, numbered: NumberedHistories, batch: Batch, tokens: int) -> float:
-        """Add the gradients of one batch, which weighs as many events as it has. Returns its loss."""
-        settings = self._settings
-        # What is drawn belongs to the batch, not to the rank or to what was drawn before.
-        seeds = np.random.SeedSequence((settings.seed, self.progress.epoch, numbered.number))
-        for_dropout, for_loss = (int(seed) for seed in seeds.generate_state(2, np.uint64))
-        torch.manual_seed(for_dropout)
-        loss = self._model.loss(batch, self._generator.manual_seed(for_loss))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise self._failed("the loss is not a number", value)
+    def _add_gradients(self, prepared: Prepared) -> tuple[int, float]:
+        """Add the gradients of one batch, which weighs as many events as it has. Returns its events and its loss."""
+        settings, tokens = self._settings, int(prepared.batch.length.sum())
+        torch.manual_seed(prepared.seed)
+        loss = self._model.loss(prepared.batch, prepared.drawn)
         expected = settings.tokens_per_row * settings.batch_size * settings.accumulate
         (loss * (tokens / expected)).backward()  # type: ignore[no-untyped-call]
-        return value
+        return tokens, float(loss.detach())
 
     def _judge(self) -> EpochResult:
         """Validate at the end of an epoch. The figures are those of all ranks."""
@@ -200,9 +217,13 @@ class _Trainer:
         if self._communicator.rank == 0:
             self._checkpoints.save(progress)
 
-    def _failed(self, what: str, value: float) -> TrainingFailed:
-        where = f"step {self.progress.done}"
-        return TrainingFailed(what, where=where, value=value, mend="lower train.learning_rate")
+    def _failed(self, what: str, value: float, batches: Sequence[Prepared]) -> TrainingFailed:
+        """The rank's batches of the step are kept beside the states, so that it can be looked at."""
+        name = failed_name(self.progress.done, self._communicator.rank)
+        parts = {f"{number}.{key}": part for number, each in enumerate(batches) for key, part in each.tensors().items()}
+        self._checkpoints.keep_batch(name, parts)
+        mend = "lower train.learning_rate; the batch is kept beside the states"
+        return TrainingFailed(what, where=f"step {self.progress.done} ({name})", value=value, mend=mend)
 
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -54,6 +54,7 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
         accumulate=train.accumulate,
         checkpoint_steps=train.checkpoint_steps,
         keep_checkpoints=train.keep_checkpoints,
+        highest_loss=train.highest_loss,
     )
     place = train.checkpoints if "://" in train.checkpoints else str(Path(train.checkpoints).absolute())
     return RunSettings(
@@ -80,6 +81,7 @@ def _check(config: Config) -> None:
         "train.accumulate": train.accumulate,
         "train.checkpoint_steps": train.checkpoint_steps,
         "train.keep_checkpoints": train.keep_checkpoints,
+        "train.highest_loss": train.highest_loss,
         "train.negatives": train.negatives,
         "train.boundaries": train.boundaries,
         "train.timeout_minutes": train.timeout_minutes,

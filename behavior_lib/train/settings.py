@@ -40,6 +40,7 @@ class FitSettings:
     accumulate: int = 1
     checkpoint_steps: int = 200
     keep_checkpoints: int = 2
+    highest_loss: float = 1e4
 
 
 @dataclass(frozen=True)

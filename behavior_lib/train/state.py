@@ -21,8 +21,8 @@ from behavior_lib.train.communicator import Communicator
 from behavior_lib.train.settings import EpochResult
 from behavior_lib.train.store import FolderStore
 
-TENSORS, PROGRESS = "state.safetensors", "progress.json"
-_STEP, _BEST = "step-", "best-"
+TENSORS, PROGRESS, BATCH = "state.safetensors", "progress.json", "batch.safetensors"
+_STEP, _BEST, _FAILED = "step-", "best-", "failed-"
 _NOT_WHOLE = (DataRefused, OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError)
 
 
@@ -102,6 +102,12 @@ class Checkpoints:
             save_model(model, Path(name))
             self._store.put(best_name(epoch), Path(name))
 
+    def keep_batch(self, name: str, parts: Mapping[str, Tensor]) -> None:
+        """Store tensors that a person may want to look at."""
+        with tempfile.TemporaryDirectory() as folder:
+            save_file({key: part.contiguous() for key, part in parts.items()}, Path(folder) / BATCH)
+            self._store.put(name, Path(folder))
+
     def restore(self, communicator: Communicator) -> tuple[Progress, list[str]]:
         """Take up the newest whole state, on all ranks alike; the start where there is none.
 
@@ -137,6 +143,11 @@ class Checkpoints:
         with torch.no_grad():
             for name, tensor in self._tensors.items():
                 tensor.copy_(stored[name])
+
+
+def failed_name(step: int, rank: int) -> str:
+    """What a rank's batches of a step that failed are stored as."""
+    return f"{_FAILED}{step:09d}-{rank}"
 
 
 def best_name(epoch: int) -> str:

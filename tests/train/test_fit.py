@@ -1,10 +1,12 @@
 """The loop on one process: it learns what was planted, stops in time, and its checkpoint is its best model."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from behavior_lib.data.loader import Loader
 from behavior_lib.data.snapshot import Snapshot, count_train
@@ -145,8 +147,22 @@ def test_it_stops_when_validation_has_not_grown_for_patience_epochs(snapshot, tm
 def test_a_loss_that_is_no_number_ends_the_run(snapshot, tmp_path, monkeypatch):
     model = new_model(snapshot)
     monkeypatch.setattr(model, "loss", lambda *_: model.bias.sum() * float("nan"))
-    with pytest.raises(TrainingFailed, match=r"not a number in step 0: nan; lower train\.learning_rate"):
+    sentence = r"not a number or too high in step 0 \(failed-000000000-0\): nan; lower train\.learning_rate; the batch"
+    with pytest.raises(TrainingFailed, match=sentence):
         fit(model, snapshot, SETTINGS, SingleProcess(), Watcher(), FolderStore(str(tmp_path)))
+    kept = load_file(tmp_path / "failed-000000000-0" / "batch.safetensors")
+    first = next(Loader(snapshot, "train", SETTINGS.batch_size, "pyarrow", SETTINGS.seed).epoch(0)).histories
+    assert (kept["0.item_index"].numpy() == first.item_index).all()
+    assert {name.removeprefix("0.") for name in kept} >= {"gap_seconds", "negatives", "boundaries", "seed"}
+
+
+@pytest.mark.parametrize(("loss", "is_too_high"), [(9.5, False), (10.5, True)])
+def test_a_loss_that_explodes_ends_the_run(snapshot, tmp_path, monkeypatch, loss, is_too_high):
+    model = new_model(snapshot)
+    monkeypatch.setattr(model, "loss", lambda *_: model.bias.sum() * 0 + loss)
+    settings = replace(SETTINGS, epochs=1, highest_loss=10.0)
+    with pytest.raises(TrainingFailed) if is_too_high else nullcontext():
+        fit(model, snapshot, settings, SingleProcess(), Watcher(), FolderStore(str(tmp_path)))
 
 
 def test_a_split_without_rows_is_refused(snapshot, tmp_path):

@@ -115,15 +115,20 @@ def test_an_empty_history_has_the_zero_vector():
     assert torch.isfinite(built.scores(batch_of([[]], [[]]))[0, 3:18]).all()
 
 
+def loss_of(built, batch, seed=0):
+    prepared = built.prepare(batch)
+    return built.loss(prepared, built.draw(prepared, torch.Generator().manual_seed(seed)))
+
+
 def test_the_loss_is_decided_by_the_generator_alone():
     lists, gaps = random_rows(2)
     built = model()
-    losses = [float(built.loss(batch_of(lists, gaps), torch.Generator().manual_seed(seed))) for seed in (1, 1, 2)]
+    losses = [float(loss_of(built, batch_of(lists, gaps), seed)) for seed in (1, 1, 2)]
     assert losses[0] == losses[1] != losses[2]
 
 
 def test_rows_of_one_instant_teach_nothing():
-    loss = model().loss(batch_of([[3, 4], [5]], [[0, 0], [0]]), torch.Generator().manual_seed(0))
+    loss = loss_of(model(), batch_of([[3, 4], [5]], [[0, 0], [0]]))
     loss.backward()
     assert float(loss) == 0.0
 
@@ -132,7 +137,7 @@ def test_rows_of_one_instant_teach_nothing():
 def test_the_loss_reaches_every_parameter(repeat_path):
     lists, gaps = random_rows(4)
     built = model(repeat_path=repeat_path)
-    built.loss(batch_of(lists, gaps), torch.Generator().manual_seed(0)).backward()
+    loss_of(built, batch_of(lists, gaps)).backward()
     assert [name for name, parameter in built.named_parameters() if parameter.grad is None] == []
 
 
