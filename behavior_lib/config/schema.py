@@ -24,6 +24,17 @@ class StartName(str, Enum):
     random = "random"
 
 
+class BatchOf(str, Enum):
+    worker = "worker"
+    step = "step"
+
+
+class Scaling(str, Enum):
+    none = "none"
+    sqrt = "sqrt"
+    linear = "linear"
+
+
 @dataclass
 class PathsConfig:
     raw: str = MISSING  # raw files of the sources
@@ -95,9 +106,13 @@ class TrainConfig:
     start: StartName = StartName.cooccurrence  # item vectors before the first step
     epochs: int = 8
     patience: int = 2  # epochs without a better validation NDCG@10 before training stops
-    batch_size: int = 16  # rows of sequences that a worker reads at once
+    batch_size: int = 16  # rows of sequences
+    batch_of: BatchOf = BatchOf.worker  # whose: what a worker reads at once, or all workers in one step
     accumulate: int = 1  # batches of a worker whose gradients make one step
     learning_rate: float = 0.005
+    learning_rate_scaling: Scaling = Scaling.none  # by the batches of a step: workers * accumulate, or its root
+    average: float = 0.0  # decay of a moving average of the weights, which is then judged and kept; 0: none
+    half_gradients: bool = False  # gradients travel as float16
     weight_decay: float = 0.0
     warmup_share: float = 0.05  # share of all steps
     clip_norm: float = 1.0

@@ -27,10 +27,11 @@ class Communicator(Protocol):
     def share(self, name: str, text: str) -> str:
         """Rank 0's text."""
 
-    def average_gradients(self, module: nn.Module, vote: float) -> float:
+    def average_gradients(self, module: nn.Module, vote: float, half: bool = False) -> float:
         """Replace every gradient by its mean over the ranks; a rank without one counts as zero.
 
-        Returns the votes of all ranks, summed: they travel with the gradients.
+        half: they travel as float16, a value beyond it as the largest. Returns the votes of all ranks, summed: they
+        travel with the gradients.
         """
 
     def sum(self, name: str, values: Sequence[float]) -> list[float]:
@@ -55,7 +56,7 @@ class SingleProcess:
         """The text itself."""
         return text
 
-    def average_gradients(self, module: nn.Module, vote: float) -> float:
+    def average_gradients(self, module: nn.Module, vote: float, half: bool = False) -> float:
         """The mean of one, and the vote itself."""
         return vote
 
@@ -99,16 +100,16 @@ class HorovodCommunicator:
         """Two broadcasts: of the length and of the bytes."""
         return _shared(text, lambda tensor, part: self._horovod.broadcast_(tensor, root_rank=0, name=f"{name}.{part}"))
 
-    def average_gradients(self, module: nn.Module, vote: float) -> float:
+    def average_gradients(self, module: nn.Module, vote: float, half: bool = False) -> float:
         """One allreduce a gradient, all under way together; Horovod fuses small ones."""
-        votes, horovod = torch.tensor([vote]), self._horovod
-        handles = [horovod.allreduce_async_(votes, op=horovod.Sum, name="votes")]
-        handles += [
-            horovod.allreduce_async_(gradient, op=horovod.Average, name=f"gradient.{name}")
-            for name, gradient in _gradients(module)
+        votes, gradients = torch.tensor([vote]), _Shares(module, self.size, half)
+        handles = [
+            self._horovod.allreduce_async_(tensor, op=self._horovod.Sum, name=name)
+            for name, tensor in [("votes", votes), *gradients.shares]
         ]
         for handle in handles:
-            horovod.synchronize(handle)
+            self._horovod.synchronize(handle)
+        gradients.take()
         return float(votes)
 
     def sum(self, name: str, values: Sequence[float]) -> list[float]:
@@ -142,15 +143,13 @@ class TorchCommunicator:
         """Two broadcasts: of the length and of the bytes."""
         return _shared(text, lambda tensor, _: torch.distributed.broadcast(tensor, src=0))
 
-    def average_gradients(self, module: nn.Module, vote: float) -> float:
+    def average_gradients(self, module: nn.Module, vote: float, half: bool = False) -> float:
         """One all_reduce a gradient, all under way together."""
-        votes = torch.tensor([vote])
-        counted = torch.distributed.all_reduce(votes, async_op=True)
-        work = [(gradient, torch.distributed.all_reduce(gradient, async_op=True)) for _, gradient in _gradients(module)]
-        for gradient, handle in work:
+        votes, gradients = torch.tensor([vote]), _Shares(module, self.size, half)
+        tensors = [votes, *(tensor for _, tensor in gradients.shares)]
+        for handle in [torch.distributed.all_reduce(tensor, async_op=True) for tensor in tensors]:
             handle.wait()
-            gradient.div_(self.size)
-        counted.wait()
+        gradients.take()
         return float(votes)
 
     def sum(self, name: str, values: Sequence[float]) -> list[float]:
@@ -190,9 +189,28 @@ def _shared(text: str, broadcast: Callable[[Tensor, str], object]) -> str:
     return bytes(content.tolist()).decode()
 
 
-def _gradients(module: nn.Module) -> list[tuple[str, Tensor]]:
-    """Every parameter's gradient by name, in one order on all ranks; zeros where the last loss did not reach it."""
-    for parameter in module.parameters():
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    return [(name, parameter.grad) for name, parameter in module.named_parameters() if parameter.grad is not None]
+class _Shares:
+    """Each gradient divided by the number of ranks, as it travels: the sum over the ranks is the mean.
+
+    shares: names and tensors, in one order on all ranks; zeros where the last loss did not reach a parameter.
+    """
+
+    def __init__(self, module: nn.Module, size: int, half: bool) -> None:
+        largest = torch.finfo(torch.float16).max / size
+        self._gradients = [(name, _gradient(parameter).div_(size)) for name, parameter in module.named_parameters()]
+        self.shares = [
+            (f"gradient.{name}", gradient.clamp(-largest, largest).half() if half else gradient)
+            for name, gradient in self._gradients
+        ]
+
+    def take(self) -> None:
+        """What the tensors hold now becomes the gradients."""
+        for (_, gradient), (_, share) in zip(self._gradients, self.shares, strict=True):
+            if share is not gradient:
+                gradient.copy_(share)
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad

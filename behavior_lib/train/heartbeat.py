@@ -51,10 +51,10 @@ class WatchedCommunicator:
         with self._waiting(name):
             return self._inner.share(name, text)
 
-    def average_gradients(self, module: nn.Module, vote: float) -> float:
+    def average_gradients(self, module: nn.Module, vote: float, half: bool = False) -> float:
         """See Communicator."""
         with self._waiting("gradients"):
-            return self._inner.average_gradients(module, vote)
+            return self._inner.average_gradients(module, vote, half)
 
     def sum(self, name: str, values: Sequence[float]) -> list[float]:
         """See Communicator."""

@@ -23,9 +23,10 @@ from behavior_lib.models.base import Drawn, SequenceModel
 from behavior_lib.models.batch import Batch
 from behavior_lib.tables.sequences import TRAIN, VALIDATION
 from behavior_lib.train.communicator import Communicator
+from behavior_lib.train.optimizer import Optimizer
 from behavior_lib.train.settings import EpochResult, FitResult, FitSettings
 from behavior_lib.train.start import start_from_cooccurrence
-from behavior_lib.train.state import Checkpoints, Progress, adam_state, best_name, failed_name
+from behavior_lib.train.state import Checkpoints, Progress, best_name, failed_name
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.validation import rows_at_once, validation_ndcg
 
@@ -77,15 +78,6 @@ def fit(
     return FitResult(best, progress.best, progress.done, seconds, memory, tuple(progress.epochs), is_stopped)
 
 
-def learning_rate(step: int, total: int, settings: FitSettings) -> float:
-    """Linear warm-up over the first share of the steps, then a cosine down to 0 after the last."""
-    warmup = max(1, round(settings.warmup_share * total))
-    if step < warmup:
-        return settings.learning_rate * (step + 1) / warmup
-    done = (step - warmup) / max(1, total - warmup)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
 @dataclass(frozen=True)
 class Prepared:
     """A batch as the model reads it, what its loss draws, and the seed of its dropout."""
@@ -117,10 +109,9 @@ class _Trainer:
         self._train = Loader(snapshot, TRAIN, settings.batch_size, settings.reader, settings.seed, rank, size)
         at_once = rows_at_once(model.spec.n_items)
         self._validation = Loader(snapshot, VALIDATION, at_once, settings.reader, settings.seed, rank, size)
-        self._optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay))
-        tensors = {**dict(model.named_parameters()), **adam_state(self._optimizer, model)}
-        self._checkpoints = Checkpoints(store, tensors, settings.keep_checkpoints)
         self._steps = [-(-self._train.steps_in(number) // settings.accumulate) for number in range(settings.epochs)]
+        self._optimizer = Optimizer(model, settings, sum(self._steps))
+        self._checkpoints = Checkpoints(store, self._optimizer.tensors(), settings.keep_checkpoints)
         self.progress = self._begin(snapshot)
 
     def run(self, should_stop: Callable[[], bool]) -> bool:
@@ -129,9 +120,10 @@ class _Trainer:
         while progress.epoch < settings.epochs and progress.epoch - progress.best <= settings.patience:
             if self._epoch(should_stop):
                 return True
-            result = self._judge()
-            if progress.end_epoch(result) and self._communicator.rank == 0:
-                self._checkpoints.save_best(self._model, result.number)
+            with self._optimizer.averaged():
+                result = self._judge()
+                if progress.end_epoch(result) and self._communicator.rank == 0:
+                    self._checkpoints.save_best(self._model, result.number)
             self._save()
             self._observer.epoch(result)
         return False
@@ -142,10 +134,12 @@ class _Trainer:
             self._observer.note(sentence)
         if progress.done:
             self._observer.note(f"going on after step {progress.done} of {sum(self._steps)}")
-        elif self._settings.start == StartName.cooccurrence.value:
+            return progress
+        if self._settings.start == StartName.cooccurrence.value:
             if self._communicator.rank == 0:
                 start_from_cooccurrence(self._model, snapshot, self._settings)
             self._communicator.broadcast(list(self._model.parameters()))
+        self._optimizer.begin()
         return progress
 
     def _epoch(self, should_stop: Callable[[], bool]) -> bool:
@@ -173,24 +167,21 @@ class _Trainer:
 
     def _step(self, batches: Sequence[Prepared], wants_stop: bool) -> bool:
         """One step of the optimizer. No batch: this rank has none left. Returns whether a rank wants to stop."""
-        progress, total = self.progress, sum(self._steps)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(progress.done, total, self._settings)
-        self._optimizer.zero_grad(set_to_none=False)
+        progress = self.progress
+        self._optimizer.zero()
         loss, tokens = 0.0, 0
         for prepared in batches:
             seen, value = self._add_gradients(prepared)
             if not abs(value) <= self._settings.highest_loss:
                 raise self._failed("the loss is not a number or too high", value, batches)
             loss, tokens = loss + seen * value, tokens + seen
-        stops = self._communicator.average_gradients(self._model, float(wants_stop))
-        norm = float(torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._settings.clip_norm))
+        stops = self._communicator.average_gradients(self._model, float(wants_stop), self._settings.half_gradients)
+        norm = self._optimizer.step(progress.done)
         if not math.isfinite(norm):
             raise self._failed("the gradient is not a number", norm, batches)
-        self._optimizer.step()
         progress.step, progress.done = progress.step + 1, progress.done + 1
         progress.loss, progress.tokens = progress.loss + loss, progress.tokens + tokens
-        self._observer.step(progress.done, total, loss / max(tokens, 1), tokens)
+        self._observer.step(progress.done, sum(self._steps), loss / max(tokens, 1), tokens)
         return stops > 0
 
     def _add_gradients(self, prepared: Prepared) -> tuple[int, float]:
@@ -224,12 +215,3 @@ class _Trainer:
         self._checkpoints.keep_batch(name, parts)
         mend = "lower train.learning_rate; the batch is kept beside the states"
         return TrainingFailed(what, where=f"step {self.progress.done} ({name})", value=value, mend=mend)
-
-
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """For AdamW: matrices decay; vectors, biases, norms and tables of embeddings do not (Radford et al. 2019)."""
-    tables = {id(table.weight) for table in model.modules() if isinstance(table, torch.nn.Embedding)}
-    decays = [weight for weight in model.parameters() if weight.ndim > 1 and id(weight) not in tables]
-    others = [weight for weight in model.parameters() if weight.ndim < 2 or id(weight) in tables]
-    groups = [{"params": decays, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]

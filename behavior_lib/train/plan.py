@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from behavior_lib.config.schema import CommunicatorName, Config
+from behavior_lib.config.schema import BatchOf, CommunicatorName, Config, Scaling, TrainConfig
 from behavior_lib.data.snapshot import TrainCounts
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.train.settings import FitSettings, RunSettings
+
+_SCALES: dict[Scaling, Callable[[int], float]] = {
+    Scaling.none: lambda parts: 1.0,
+    Scaling.sqrt: math.sqrt,
+    Scaling.linear: float,
+}
 
 
 def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
@@ -40,8 +48,8 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
     fit = FitSettings(
         epochs=train.epochs,
         patience=train.patience,
-        batch_size=train.batch_size,
-        learning_rate=train.learning_rate,
+        batch_size=_batch_size(train, workers),
+        learning_rate=train.learning_rate * _SCALES[train.learning_rate_scaling](workers * train.accumulate),
         weight_decay=train.weight_decay,
         warmup_share=train.warmup_share,
         clip_norm=train.clip_norm,
@@ -55,6 +63,8 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
         checkpoint_steps=train.checkpoint_steps,
         keep_checkpoints=train.keep_checkpoints,
         highest_loss=train.highest_loss,
+        average=train.average,
+        half_gradients=train.half_gradients,
     )
     place = train.checkpoints if "://" in train.checkpoints else str(Path(train.checkpoints).absolute())
     return RunSettings(
@@ -68,6 +78,16 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
         restarts=train.restarts,
         stall_minutes=train.stall_minutes,
     )
+
+
+def _batch_size(train: TrainConfig, workers: int) -> int:
+    if train.batch_of is BatchOf.worker:
+        return train.batch_size
+    parts = workers * train.accumulate
+    if train.batch_size % parts:
+        mend = f"choose a multiple of train.workers * train.accumulate, which is {parts}"
+        raise ConfigError("train.batch_size cannot be shared out evenly", value=train.batch_size, mend=mend)
+    return train.batch_size // parts
 
 
 def _check(config: Config) -> None:
@@ -94,6 +114,8 @@ def _check(config: Config) -> None:
     for key, value in positive.items():
         if value <= 0:
             raise ConfigError(f"{key} must be above 0", value=value, mend=f"--set {key}=…")
+    if not 0 <= train.average < 1:
+        raise ConfigError("train.average must be at least 0 and below 1", value=train.average, mend="try 0.999")
     if model.dimension % (2 * model.heads):
         mend = "choose a multiple of 2 * model.heads"
         raise ConfigError("model.dimension does not split into heads of even width", value=model.dimension, mend=mend)

@@ -41,6 +41,8 @@ class FitSettings:
     checkpoint_steps: int = 200
     keep_checkpoints: int = 2
     highest_loss: float = 1e4
+    average: float = 0.0
+    half_gradients: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from behavior_lib.errors import DataRefused
 from behavior_lib.models.base import SequenceModel
@@ -61,17 +61,6 @@ class Progress:
     def to_json(self) -> str:
         """As text; no figure loses a digit."""
         return json.dumps(asdict(self), indent=2)
-
-
-def adam_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
-    """Give the optimizer the state that AdamW has before its first step. Returns its tensors by name."""
-    named: dict[str, Tensor] = {}
-    for name, parameter in module.named_parameters():
-        moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
-        own = {"step": torch.zeros(()), **moments}
-        optimizer.state[parameter] = own
-        named |= {f"{key}.{name}": value for key, value in own.items()}
-    return named
 
 
 class Checkpoints:

@@ -24,11 +24,15 @@ def main(name, rendezvous, out):
     output = model(inputs) if rank == 0 else model[0](inputs)
     output.square().sum().backward()
     votes = communicator.average_gradients(model, float(rank))
+    gradients = [parameter.grad.flatten().tolist() for parameter in model.parameters()]
+    model[0].weight.grad.copy_(torch.tensor([[1.0, 1e-3, 60_000.0], [0.1, 0.0, -1e9]]) * (rank + 1))
+    communicator.average_gradients(model, 0.0, half=True)
     said = {
         "rank": rank,
+        "half": model[0].weight.grad.flatten().tolist(),
         "size": communicator.size,
         "weights": weights,
-        "gradients": [parameter.grad.flatten().tolist() for parameter in model.parameters()],
+        "gradients": gradients,
         "sum": communicator.sum("a sum", [1.5 + rank, 2.0**-40]),
         "votes": votes,
         "shared": communicator.share("a text", "ранг 0, ☃" if rank == 0 else "something longer than that, of rank 1"),

@@ -55,6 +55,8 @@ def test_two_ranks_agree(name, tmp_path):
         assert said["sum"] == [4.0, 2.0**-39]
         assert said["minimum"] == 6
         assert said["votes"] == 1.0
+        # As float16: three digits, and what is beyond its largest value stays there.
+        np.testing.assert_allclose(said["half"], [1.5, 1.5e-3, 32_752 + 30_000, 0.15, 0.0, -65_504], rtol=2e-3)
         assert said["shared"] == "ранг 0, ☃"
 
 

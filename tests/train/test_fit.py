@@ -3,7 +3,6 @@
 from contextlib import nullcontext
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,7 +15,7 @@ from behavior_lib.models.build import build_model, load_model
 from behavior_lib.models.cooccurrence import cooccurrence_vectors
 from behavior_lib.train import loop
 from behavior_lib.train.communicator import SingleProcess
-from behavior_lib.train.loop import fit, learning_rate
+from behavior_lib.train.loop import fit
 from behavior_lib.train.settings import FitResult, FitSettings
 from behavior_lib.train.start import start_from_cooccurrence
 from behavior_lib.train.store import FolderStore
@@ -169,15 +168,6 @@ def test_a_split_without_rows_is_refused(snapshot, tmp_path):
     empty = replace(snapshot, files={"train": snapshot.files["train"]})
     with pytest.raises(DataRefused, match=r"no validation row .*split\.days"):
         fit(new_model(snapshot), empty, SETTINGS, SingleProcess(), Watcher(), FolderStore(str(tmp_path)))
-
-
-def test_the_learning_rate_warms_up_and_falls_to_nothing():
-    rates = [learning_rate(step, 21, replace(SETTINGS, learning_rate=1.0, warmup_share=0.05)) for step in range(21)]
-    assert rates[0] == 1.0
-    assert rates[11] == pytest.approx(0.5)
-    np.testing.assert_array_equal(np.diff(rates[1:]) < 0, True)
-    warm = [learning_rate(step, 10, replace(SETTINGS, learning_rate=1.0, warmup_share=0.4)) for step in range(5)]
-    assert warm == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
 def test_a_result_travels_as_text(snapshot, tmp_path):

@@ -97,6 +97,20 @@ def test_a_run_may_be_stopped_again_and_again(snapshot, whole, tmp_path):
     assert_same(train(snapshot, tmp_path), whole)
 
 
+def test_a_run_with_averages_goes_on_bit_for_bit(snapshot, tmp_path):
+    settings = replace(WANTED, average=0.9)
+    whole = train(snapshot, tmp_path / "whole", settings)
+    train(snapshot, tmp_path / "halves", settings, stop_after=13)
+    resumed = train(snapshot, tmp_path / "halves", settings)
+    assert_same(resumed, whole)
+    best = best_model(tmp_path / "halves", resumed[0]).state_dict()
+    assert all(
+        torch.equal(best[name], tensor)
+        for name, tensor in best_model(tmp_path / "whole", whole[0]).state_dict().items()
+    )
+    assert not torch.equal(best["items.weight"], whole[2]["items.weight"])
+
+
 @pytest.mark.parametrize("file", ["state.safetensors", "progress.json", "manifest.json"])
 def test_a_torn_state_is_passed_over_for_the_one_before(snapshot, whole, tmp_path, file):
     train(snapshot, tmp_path, stop_after=15)

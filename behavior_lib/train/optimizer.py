@@ -1,0 +1,99 @@
+"""AdamW with all that surrounds it: who decays, the schedule, clipping, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from behavior_lib.train.settings import FitSettings
+
+
+def learning_rate(step: int, total: int, settings: FitSettings) -> float:
+    """Linear warm-up over the first share of the steps, then a cosine down to 0 after the last."""
+    warmup = max(1, round(settings.warmup_share * total))
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, total - warmup)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """For AdamW: matrices decay; vectors, biases, norms and tables of embeddings do not (Radford et al. 2019)."""
+    tables = {id(table.weight) for table in model.modules() if isinstance(table, nn.Embedding)}
+    decays = [weight for weight in model.parameters() if weight.ndim > 1 and id(weight) not in tables]
+    others = [weight for weight in model.parameters() if weight.ndim < 2 or id(weight) in tables]
+    groups = [{"params": decays, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+class Optimizer:
+    """Takes the steps of one model. total: steps of the whole run.
+
+    Where settings.average is not 0, a moving average of the weights is kept beside them: after step t (from 1) it moves
+    by 1 - min(average, (1 + t) / (10 + t)) of the way to the weights, so that it forgets the start soon.
+    """
+
+    def __init__(self, model: nn.Module, settings: FitSettings, total: int) -> None:
+        self._model, self._settings, self._total = model, settings, total
+        self._adam = torch.optim.AdamW(parameter_groups(model, settings.weight_decay))
+        self._state = self._first_state()
+        names = [name for name, _ in model.named_parameters()] if settings.average else []
+        self._averages = {name: torch.zeros_like(model.get_parameter(name)) for name in names}
+
+    def begin(self) -> None:
+        """The averages begin at the weights of now."""
+        for name, average in self._averages.items():
+            average.copy_(self._model.get_parameter(name).detach())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that steps change, by name: the weights, and what the optimizer keeps beside them."""
+        averages = {f"average.{name}": tensor for name, tensor in self._averages.items()}
+        return {**dict(self._model.named_parameters()), **self._state, **averages}
+
+    def zero(self) -> None:
+        """Gradients of 0."""
+        self._adam.zero_grad(set_to_none=False)
+
+    def step(self, done: int) -> float:
+        """Take a step down the gradients, clipped. done: steps before it.
+
+        Returns the norm of the gradients; where it is not finite no step is taken.
+        """
+        norm = float(nn.utils.clip_grad_norm_(self._model.parameters(), self._settings.clip_norm))
+        if not math.isfinite(norm):
+            return norm
+        for group in self._adam.param_groups:
+            group["lr"] = learning_rate(done, self._total, self._settings)
+        self._adam.step()
+        decay = min(self._settings.average, (2 + done) / (11 + done))
+        for name, average in self._averages.items():
+            average.lerp_(self._model.get_parameter(name).detach(), 1 - decay)
+        return norm
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the model has the averages for its weights, where there are any."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for name, average in self._averages.items():
+            weight = self._model.get_parameter(name)
+            weight.data, average.data = average.data, weight.data
+
+    def _first_state(self) -> dict[str, Tensor]:
+        """Give AdamW the state that it has before its first step, by name."""
+        named: dict[str, Tensor] = {}
+        for name, parameter in self._model.named_parameters():
+            moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+            own = {"step": torch.zeros(()), **moments}
+            self._adam.state[parameter] = own
+            named |= {f"{key}.{name}": value for key, value in own.items()}
+        return named
