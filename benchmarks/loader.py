@@ -24,12 +24,10 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable, WriterProperties, write_deltalake
 
 from behavior_lib.data.loader import Loader
-from behavior_lib.data.prefetch import Prefetch
 from behavior_lib.data.rows import HISTORY
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.tables import SEQUENCES
 from behavior_lib.tables.sequences import TRAIN
-from behavior_lib.train.loop import AHEAD
 from benchmarks.jobs import say
 
 BATCH = 16
@@ -69,8 +67,8 @@ def measure(path: Path, length: int, row_group: int, arguments: argparse.Namespa
     tokens = sum(int(rows.histories.length.sum()) for rows in Loader(snapshot, TRAIN, BATCH, "pyarrow").in_order())
     ways: dict[str, Callable[[], Any]] = {
         "pyarrow": lambda: drain(plain_pyarrow(snapshot)),
-        "loader": lambda: ahead(Loader(snapshot, TRAIN, BATCH, "petastorm", arguments.seed)),
-        "loader_pyarrow": lambda: ahead(Loader(snapshot, TRAIN, BATCH, "pyarrow", arguments.seed)),
+        "loader": lambda: drain(Loader(snapshot, TRAIN, BATCH, "petastorm", arguments.seed).epoch(0)),
+        "loader_pyarrow": lambda: drain(Loader(snapshot, TRAIN, BATCH, "pyarrow", arguments.seed).epoch(0)),
         "petastorm": lambda: drain(stock_petastorm(snapshot)),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -165,12 +163,6 @@ def stock_petastorm(snapshot: Snapshot) -> Iterator[Any]:
         urls = [f"file://{file.path}" for file in snapshot.files[TRAIN]]
         with make_batch_reader(urls, schema_fields=list(HISTORY)) as reader:
             yield from reader
-
-
-def ahead(loader: Loader) -> None:
-    """An epoch as the training loop takes it: made ahead in a thread."""
-    with Prefetch(loader.epoch(0), AHEAD) as batches:
-        drain(batches)
 
 
 def drain(items: Iterator[Any]) -> None:

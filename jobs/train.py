@@ -1,20 +1,24 @@
 """Train a model on the sequences and register it as challenger."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
 from behavior_lib.registry import Registry
 from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.job import Job, exit_with, main
-from behavior_lib.spark.ledger import STOPPED, UNCHANGED, Summary
+from behavior_lib.spark.ledger import STOPPED, TRIED, UNCHANGED, Summary
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
 from behavior_lib.train.display import TrainingDisplay
+from behavior_lib.train.estimate import estimate
 from behavior_lib.train.launch import launch
 from behavior_lib.train.messages import Message
 from behavior_lib.train.plan import plan
 from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.tracking import Tracker
+
+FLAGS = {"--dry-run": "train.dry_run=true"}
 
 
 def run(job: Job) -> Summary:
@@ -29,6 +33,8 @@ def run(job: Job) -> Summary:
         snapshot = Snapshot.resolve(job.tables.location(SEQUENCES), inputs[SEQUENCES.name])
         counts = count_train(snapshot)
     settings = plan(job.config, counts, Path(job.config.paths.var) / "train" / job.source.name)
+    if job.config.train.dry_run:
+        return _tell(job, settings, snapshot, counts, inputs)
     versions = {f"{spec.name}_version": job.tables.version(spec) for spec in (SEQUENCES, EVENTS, ITEMS, EVENT_TYPES)}
     experiment = registry.experiment(job.config.mlflow.experiment, job.config.mlflow.artifacts)
     tracker = Tracker(job.config.mlflow.tracking_uri, experiment, {**versions, "job_run_id": job.run_id})
@@ -49,6 +55,21 @@ def run(job: Job) -> Summary:
         config_hash=config_hash,
         extra={"model_name": model.name, "model_version": model.version, "mlflow_run_id": tracker.run_id},
     )
+
+
+def _tell(
+    job: Job, settings: RunSettings, snapshot: Snapshot, counts: TrainCounts, inputs: Mapping[str, int]
+) -> Summary:
+    """What the run would take, for people and as metrics."""
+    with job.progress.step("trying a few steps"):
+        found = estimate(settings, snapshot, counts)
+    events = f"{counts.tokens:,} events of {counts.n_items:,} items"
+    job.progress.say(f"{events}, {found.parameters:,} parameters, {found.steps:,} steps")
+    memory = f"{found.state_mb:,.0f} MB state, {found.loader_mb:,.0f} MB rows, {found.step_mb:,.0f} MB a step"
+    job.progress.say(f"each of {settings.workers} workers: {memory}")
+    minutes = f"{found.seconds / 60:,.1f} minutes at {found.step_seconds:.3f} s a step"
+    job.progress.say(f"at most {minutes}, without validation; a worker with {settings.fit.threads} threads alone")
+    return Summary(TRIED, inputs=inputs, metrics=found.as_metrics())
 
 
 def _train(job: Job, settings: RunSettings, snapshot: Snapshot, counts: TrainCounts, tracker: Tracker) -> FitResult:

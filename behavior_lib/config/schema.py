@@ -121,6 +121,7 @@ class TrainConfig:
     boundaries: int = 4  # ends of instants a row, drawn at random, where the whole catalogue is scored
     threads: int | None = None  # torch threads a worker; null: cores / workers
     timeout_minutes: float = 120.0  # an outside watchdog ends a run that takes longer
+    dry_run: bool = False  # tell what the run would take, and end (--dry-run)
     stall_minutes: float = 15.0  # where no worker comes to or out of an exchange for so long, the run hangs
     restarts: int = 2  # how often workers that died or hang are started again from the newest state
     checkpoints: str = "${paths.var}/checkpoints"  # path or URI of the states from which a run that was ended goes on

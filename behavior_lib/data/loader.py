@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from behavior_lib.data.histories import Histories
 from behavior_lib.data.order import MIXED_BATCHES, Pool, by_length, in_order, pools, shuffled, stretch
+from behavior_lib.data.prefetch import Prefetch
 from behavior_lib.data.readers import READERS
 from behavior_lib.data.rows import HISTORY, Rows
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.tables import SEQUENCES
+
+GROUPS_AHEAD = 1
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,9 @@ class Loader:
 
     Each epoch the ranks together see every row exactly once: the epoch is one list of batches, and a rank reads its
     stretch of it. Rows are mixed within pools of neighbouring row groups and share a batch with rows of like length;
-    a pool's last batch may be short. Held at once: one pool, while it is put together two (MIXED_BATCHES batches and
-    a row group), and one batch. `reader`: petastorm or pyarrow; both give equal batches.
+    a pool's last batch may be short. The next row groups are read while batches are taken. Held at once: one pool
+    (MIXED_BATCHES batches and less than a row group), while it is put together two, and GROUPS_AHEAD + 1 row groups.
+    `reader`: petastorm or pyarrow; both give equal batches.
     """
 
     snapshot: Snapshot
@@ -68,7 +72,7 @@ class Loader:
         for pool, rows in self._read(everything, own, (*HISTORY, SEQUENCES.target_index)):
             for place, selection in enumerate(in_order(len(rows), self.batch_size), pool.first):
                 if place in own:
-                    yield rows.select(slice(selection[0], selection[-1] + 1))
+                    yield rows.select(selection)
 
     def _pools(self, epoch: int) -> tuple[Pool, ...]:
         files = shuffled(self.snapshot.files.get(self.split, ()), self.seed, epoch)
@@ -80,8 +84,9 @@ class Loader:
         if not own or not needed:
             return
         groups = READERS[self.reader]([group for pool in needed for group in pool.groups], columns)
-        for pool in needed:
-            yield pool, Rows.concatenate(list(islice(groups, len(pool.groups))))
+        with Prefetch(groups, GROUPS_AHEAD) as ready:
+            for pool in needed:
+                yield pool, Rows.concatenate(list(islice(ready, len(pool.groups))))
 
 
 def _batches(epoch: tuple[Pool, ...]) -> int:

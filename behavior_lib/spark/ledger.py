@@ -16,6 +16,7 @@ from behavior_lib.tables import PIPELINE_RUNS as RUNS
 
 SUCCEEDED, UNCHANGED, FAILED = "succeeded", "unchanged", "failed"
 STOPPED = "stopped"  # asked to end before it was done; the same command goes on
+TRIED = "tried"  # told what it would do
 
 
 @dataclass(frozen=True)
@@ -108,4 +109,4 @@ class Ledger:
 
     def _successes(self, job: str, source: str) -> list[Mapping[str, Any]]:
         own = [run for run in self._tables.rows(RUNS) if (run[RUNS.job], run[RUNS.source]) == (job, source)]
-        return [run for run in own if run[RUNS.status] not in (FAILED, STOPPED)]
+        return [run for run in own if run[RUNS.status] not in (FAILED, STOPPED, TRIED)]

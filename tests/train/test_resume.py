@@ -103,11 +103,8 @@ def test_a_run_with_averages_goes_on_bit_for_bit(snapshot, tmp_path):
     train(snapshot, tmp_path / "halves", settings, stop_after=13)
     resumed = train(snapshot, tmp_path / "halves", settings)
     assert_same(resumed, whole)
-    best = best_model(tmp_path / "halves", resumed[0]).state_dict()
-    assert all(
-        torch.equal(best[name], tensor)
-        for name, tensor in best_model(tmp_path / "whole", whole[0]).state_dict().items()
-    )
+    best, other = (best_model(tmp_path / name, whole[0]).state_dict() for name in ("halves", "whole"))
+    assert all(torch.equal(best[name], other[name]) for name in other)
     assert not torch.equal(best["items.weight"], whole[2]["items.weight"])
 
 

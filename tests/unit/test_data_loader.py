@@ -1,5 +1,6 @@
 """Two readers, one order: the same batches bit for bit, and every row exactly once an epoch."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -109,6 +110,15 @@ def test_the_number_of_steps_is_known_beforehand_and_no_rank_is_two_behind(snaps
     steps = {Loader(snapshot, "train", 4, "pyarrow", 1, rank, size).steps_in(0) for rank in range(size)}
     assert steps == {max(found)}
     assert max(found) - min(found) <= 1
+
+
+def test_an_epoch_that_is_left_leaves_no_thread(snapshot):
+    before = threading.active_count()
+    epoch = Loader(snapshot, "train", 4, "pyarrow").epoch(0)
+    next(epoch)
+    assert threading.active_count() == before + 1
+    epoch.close()
+    assert threading.active_count() == before
 
 
 def test_rows_of_like_length_share_a_batch(tmp_path):
