@@ -243,3 +243,16 @@ def predict(job, registry):
         return mlflow.pyfunc.load_model(f"models:/{registry.model_name}@champion").predict(histories), histories
     finally:
         mlflow.set_tracking_uri(None)
+
+
+def test_training_tells_what_it_would_take_and_leaves_nothing(warehouse):
+    job = Job("train", load("test", "train", [*warehouse, "train.dry_run=true", "mlflow.model_name=never"]))
+    told = run(job)
+    assert told["status"] == "tried"
+    parameters, steps = told["metrics"]["parameters"], told["metrics"]["steps"]
+    n_items = job.tables.read(ITEMS).count()
+    # Vectors of 64 and a bias for each item, and an encoder that is small beside them.
+    assert parameters > 65 * n_items * 0.8
+    assert steps > 0
+    assert Registry(job.config.mlflow.tracking_uri, "never").resolve(CHALLENGER) is None
+    assert job.ledger.last_success("train", job.source.name) is None
