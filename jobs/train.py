@@ -1,5 +1,6 @@
 """Train a model on the sequences and register it as challenger."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,16 +10,22 @@ from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import STOPPED, TRIED, UNCHANGED, Summary
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
+from behavior_lib.train.board import Board
 from behavior_lib.train.display import TrainingDisplay
-from behavior_lib.train.estimate import estimate
 from behavior_lib.train.launch import launch
 from behavior_lib.train.messages import Message
 from behavior_lib.train.plan import plan
 from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.tracking import Tracker
+from behavior_lib.train.trial import estimate, overfit
 
-FLAGS = {"--dry-run": "train.dry_run=true"}
+FLAGS = {
+    "--dry-run": "train.dry_run=true",
+    "--overfit-one-batch": "train.overfit_one_batch=true",
+    "--profile": "train.profile=true",
+}
+OVERFIT_STEPS = 100
 
 
 def run(job: Job) -> Summary:
@@ -35,6 +42,8 @@ def run(job: Job) -> Summary:
     settings = plan(job.config, counts, Path(job.config.paths.var) / "train" / job.source.name)
     if job.config.train.dry_run:
         return _tell(job, settings, snapshot, counts, inputs)
+    if job.config.train.overfit_one_batch:
+        return _overfit(job, settings, snapshot, counts, inputs)
     versions = {f"{spec.name}_version": job.tables.version(spec) for spec in (SEQUENCES, EVENTS, ITEMS, EVENT_TYPES)}
     experiment = registry.experiment(job.config.mlflow.experiment, job.config.mlflow.artifacts)
     tracker = Tracker(job.config.mlflow.tracking_uri, experiment, {**versions, "job_run_id": job.run_id})
@@ -72,18 +81,34 @@ def _tell(
     return Summary(TRIED, inputs=inputs, metrics=found.as_metrics())
 
 
+def _overfit(
+    job: Job, settings: RunSettings, snapshot: Snapshot, counts: TrainCounts, inputs: Mapping[str, int]
+) -> Summary:
+    """Whether the model can learn one batch by heart: for people and as metrics."""
+    with job.progress.step(f"{OVERFIT_STEPS} steps on one batch"):
+        losses = overfit(settings, snapshot, counts, OVERFIT_STEPS)
+    job.progress.say(f"loss {losses[0]:.3f} at the first step, {losses[-1]:.3f} at the last")
+    return Summary(TRIED, inputs=inputs, metrics={"first_loss": losses[0], "last_loss": losses[-1]})
+
+
 def _train(job: Job, settings: RunSettings, snapshot: Snapshot, counts: TrainCounts, tracker: Tracker) -> FitResult:
     """Train in processes of their own; every epoch is in MLflow as soon as it ends."""
     job.progress.say(
         f"{counts.tokens:,} events of {counts.n_items:,} items, {settings.workers} x {settings.communicator}"
     )
     tracker.parameters(settings)
-    with TrainingDisplay(job.name, settings.fit.k, job.config.run.show_progress) as display:
+    folder, k = job.config.train.tensorboard, settings.fit.k
+    with (
+        TrainingDisplay(job.name, k, job.config.run.show_progress) as display,
+        contextlib.nullcontext() if folder is None else contextlib.closing(Board(folder, tracker.run_id, k)) as board,
+    ):
 
         def listen(message: Message) -> None:
             display.show(message)
+            if board is not None:
+                board.show(message)
             if isinstance(message, EpochResult):
-                tracker.epoch(message, settings.fit.k)
+                tracker.epoch(message, k)
 
         try:
             result = launch(settings, snapshot, counts, listen)

@@ -122,6 +122,9 @@ class TrainConfig:
     threads: int | None = None  # torch threads a worker; null: cores / workers
     timeout_minutes: float = 120.0  # an outside watchdog ends a run that takes longer
     dry_run: bool = False  # tell what the run would take, and end (--dry-run)
+    overfit_one_batch: bool = False  # see whether the model can learn one batch by heart, and end (--overfit-one-batch)
+    tensorboard: str | None = None  # folder of TensorBoard's files; null: none
+    profile: bool = False  # trace a few steps with torch's profiler; the trace is an artifact of the run (--profile)
     stall_minutes: float = 15.0  # where no worker comes to or out of an exchange for so long, the run hangs
     restarts: int = 2  # how often workers that died or hang are started again from the newest state
     checkpoints: str = "${paths.var}/checkpoints"  # path or URI of the states from which a run that was ended goes on

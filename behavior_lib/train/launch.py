@@ -29,6 +29,7 @@ from behavior_lib.train.heartbeat import clear_heartbeats, read_heartbeats, who_
 from behavior_lib.train.messages import MESSAGES, Message, MessageReader, Note
 from behavior_lib.train.settings import FitResult, RunSettings
 from behavior_lib.train.store import FolderStore
+from behavior_lib.train.trace import TRACE
 from behavior_lib.train.worker import COUNTS, DRIVER, FAILURE, RENDEZVOUS, RESULT, SETTINGS, SNAPSHOT, STOP
 
 LOG, CHECKPOINT = "workers.log", "checkpoint"
@@ -64,7 +65,10 @@ def launch(settings: RunSettings, snapshot: Snapshot, counts: TrainCounts, liste
     result = FitResult.load(folder / RESULT)
     if result.is_stopped:
         return result
-    FolderStore(settings.checkpoints_of(snapshot)).get(result.checkpoint, folder / CHECKPOINT)
+    store = FolderStore(settings.checkpoints_of(snapshot))
+    store.get(result.checkpoint, folder / CHECKPOINT)
+    if settings.fit.profile and TRACE in store.names():
+        store.get(TRACE, folder / TRACE)
     return replace(result, checkpoint=str(folder / CHECKPOINT))
 
 

@@ -28,6 +28,7 @@ from behavior_lib.train.settings import EpochResult, FitResult, FitSettings
 from behavior_lib.train.start import start_from_cooccurrence
 from behavior_lib.train.state import Checkpoints, Progress, best_name, failed_name
 from behavior_lib.train.store import FolderStore
+from behavior_lib.train.trace import tracing
 from behavior_lib.train.validation import rows_at_once, validation_ndcg
 
 AHEAD = 2  # batches that are made before they are needed
@@ -105,7 +106,7 @@ class _Trainer:
     ) -> None:
         rank, size = communicator.rank, communicator.size
         self._model, self._settings, self._observer = model, settings, observer
-        self._communicator = communicator
+        self._communicator, self._store = communicator, store
         self._train = Loader(snapshot, TRAIN, settings.batch_size, settings.reader, settings.seed, rank, size)
         at_once = rows_at_once(model.spec.n_items)
         self._validation = Loader(snapshot, VALIDATION, at_once, settings.reader, settings.seed, rank, size)
@@ -116,9 +117,13 @@ class _Trainer:
 
     def run(self, should_stop: Callable[[], bool]) -> bool:
         """Every epoch that is not done yet. Returns whether it was stopped before the last."""
+        with tracing(self._store, self._settings.profile and self._communicator.rank == 0) as tick:
+            return self._run(should_stop, tick)
+
+    def _run(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
         progress, settings = self.progress, self._settings
         while progress.epoch < settings.epochs and progress.epoch - progress.best <= settings.patience:
-            if self._epoch(should_stop):
+            if self._epoch(should_stop, tick):
                 return True
             with self._optimizer.averaged():
                 result = self._judge()
@@ -142,7 +147,7 @@ class _Trainer:
         self._optimizer.begin()
         return progress
 
-    def _epoch(self, should_stop: Callable[[], bool]) -> bool:
+    def _epoch(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
         """Train what is left of the epoch. Returns whether to stop."""
         progress, settings = self.progress, self._settings
         self._model.train()
@@ -151,6 +156,7 @@ class _Trainer:
         with Prefetch(map(self._prepare, batches), AHEAD) as ready:
             while progress.step < self._steps[progress.epoch]:
                 is_last = self._step(list(islice(ready, settings.accumulate)), should_stop())
+                tick()
                 progress.seconds = before + time.monotonic() - began
                 if is_last or progress.done % settings.checkpoint_steps == 0:
                     self._save()

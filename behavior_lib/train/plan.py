@@ -65,6 +65,7 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
         highest_loss=train.highest_loss,
         average=train.average,
         half_gradients=train.half_gradients,
+        profile=train.profile,
     )
     place = train.checkpoints if "://" in train.checkpoints else str(Path(train.checkpoints).absolute())
     return RunSettings(

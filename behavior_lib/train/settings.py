@@ -14,7 +14,7 @@ from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.models.base import ModelSpec
 
 # Threads and files' readers change no more than the speed.
-_WITHOUT_EFFECT = ("reader", "threads", "checkpoint_steps", "keep_checkpoints")
+_WITHOUT_EFFECT = ("reader", "threads", "checkpoint_steps", "keep_checkpoints", "profile")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class FitSettings:
     highest_loss: float = 1e4
     average: float = 0.0
     half_gradients: bool = False
+    profile: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from mlflow.tracking import MlflowClient
 
 import behavior_lib
 from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
+from behavior_lib.train.trace import TRACE
 
 EPOCHS_FILE = "epochs.json"
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
@@ -75,6 +76,9 @@ class Tracker:
             tags=[RunTag("best_epoch", str(result.best_epoch))],
         )
         self._client.log_artifacts(self.run_id, result.checkpoint, "checkpoint")
+        trace = Path(result.checkpoint).parent / TRACE
+        if trace.exists():
+            self._client.log_artifacts(self.run_id, str(trace), TRACE)
         self._client.log_dict(self.run_id, {"epochs": [asdict(epoch) for epoch in result.epochs]}, EPOCHS_FILE)
         self._client.set_terminated(self.run_id, FINISHED)
 

@@ -1,5 +1,6 @@
 """The loop on one process: it learns what was planted, stops in time, and its checkpoint is its best model."""
 
+import json
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -168,6 +169,16 @@ def test_a_split_without_rows_is_refused(snapshot, tmp_path):
     empty = replace(snapshot, files={"train": snapshot.files["train"]})
     with pytest.raises(DataRefused, match=r"no validation row .*split\.days"):
         fit(new_model(snapshot), empty, SETTINGS, SingleProcess(), Watcher(), FolderStore(str(tmp_path)))
+
+
+def test_a_trace_of_a_few_steps_lies_beside_the_states(snapshot, tmp_path):
+    _, _, model = train(snapshot, tmp_path, replace(SETTINGS, epochs=1, profile=True))
+    _, _, without = train(snapshot, tmp_path / "other", replace(SETTINGS, epochs=1))
+    trace = json.loads((tmp_path / "trace" / "trace.json").read_text())
+    steps = {event["name"] for event in trace["traceEvents"] if event.get("name", "").startswith("ProfilerStep#")}
+    assert steps == {f"ProfilerStep#{number}" for number in (2, 3, 4, 5)}
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in without.state_dict().items())
+    assert not (tmp_path / "other" / "trace").exists()
 
 
 def test_a_result_travels_as_text(snapshot, tmp_path):

@@ -1,11 +1,13 @@
-"""What a training run would take, before it starts: a few steps are tried on the first batches."""
+"""Before a training run starts: what it would take, and whether its model can learn one batch by heart."""
 
 from __future__ import annotations
 
 import os
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
 import psutil
@@ -15,6 +17,7 @@ from torch import nn
 from behavior_lib.data.loader import GROUPS_AHEAD, Loader
 from behavior_lib.data.order import MIXED_BATCHES
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
+from behavior_lib.models.base import SequenceModel
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.build import build_model
 from behavior_lib.tables.sequences import TRAIN
@@ -54,23 +57,16 @@ def estimate(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> Estim
     fit = run.fit
     loader = Loader(snapshot, TRAIN, fit.batch_size, fit.reader, fit.seed, 0, run.workers)
     steps = sum(-(-loader.steps_in(number) // fit.accumulate) for number in range(fit.epochs))
-    torch.manual_seed(fit.seed)
-    model = build_model(run.spec, torch.from_numpy(counts.items))
-    optimizer = Optimizer(model, fit, steps)
-    process, before = psutil.Process(os.getpid()), psutil.Process(os.getpid()).memory_info().rss
-    seconds, most, threads = [], before, torch.get_num_threads()
-    torch.set_num_threads(fit.threads)
-    try:
+    model, optimizer = _begin(run, counts, steps)
+    process = psutil.Process(os.getpid())
+    seconds, before = [], process.memory_info().rss
+    most = before
+    with _threads(fit.threads):
         for numbered in islice(loader.epoch(0), TRIED):
             began = time.perf_counter()
-            batch = model.prepare(Batch.from_histories(numbered.histories))
-            optimizer.zero()
-            model.loss(batch, model.draw(batch, torch.Generator())).backward()  # type: ignore[no-untyped-call]
-            optimizer.step(0)
+            _step(model, optimizer, Batch.from_histories(numbered.histories), 0, fit.seed)
             seconds.append(time.perf_counter() - began)
             most = max(most, process.memory_info().rss)
-    finally:
-        torch.set_num_threads(threads)
     step_seconds = statistics.median(seconds[1:] or seconds) * fit.accumulate
     group = max(max(file.groups) for file in snapshot.files[TRAIN])
     rows = 2 * (MIXED_BATCHES * fit.batch_size + group) + (GROUPS_AHEAD + 1) * group
@@ -83,6 +79,44 @@ def estimate(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> Estim
         step_seconds=step_seconds,
         seconds=steps * step_seconds,
     )
+
+
+def overfit(run: RunSettings, snapshot: Snapshot, counts: TrainCounts, steps: int) -> list[float]:
+    """Train on the first batch alone, in this process, with the same draws at every step. Returns each step's loss.
+
+    A model that cannot learn one batch by heart has a fault. Nothing is written.
+    """
+    loader = Loader(snapshot, TRAIN, run.fit.batch_size, run.fit.reader, run.fit.seed)
+    # Without dropout, so that what is learned is what is asked.
+    model, optimizer = _begin(replace(run, spec=replace(run.spec, dropout=0.0)), counts, steps)
+    with _threads(run.fit.threads):
+        batch = Batch.from_histories(next(loader.epoch(0)).histories)
+        return [_step(model, optimizer, batch, done, run.fit.seed) for done in range(steps)]
+
+
+def _begin(run: RunSettings, counts: TrainCounts, steps: int) -> tuple[SequenceModel, Optimizer]:
+    torch.manual_seed(run.fit.seed)
+    model = build_model(run.spec, torch.from_numpy(counts.items))
+    return model, Optimizer(model, run.fit, steps)
+
+
+def _step(model: SequenceModel, optimizer: Optimizer, batch: Batch, done: int, seed: int) -> float:
+    prepared = model.prepare(batch)
+    optimizer.zero()
+    loss = model.loss(prepared, model.draw(prepared, torch.Generator().manual_seed(seed)))
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step(done)
+    return float(loss.detach())
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _state_bytes(model: nn.Module, optimizer: Optimizer) -> int:

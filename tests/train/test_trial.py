@@ -2,32 +2,41 @@
 
 from dataclasses import asdict
 
+import pytest
 import torch
 
 from behavior_lib.config import load
 from behavior_lib.data.snapshot import Snapshot, count_train
 from behavior_lib.train.communicator import SingleProcess
-from behavior_lib.train.estimate import estimate
 from behavior_lib.train.loop import fit
 from behavior_lib.train.plan import plan
 from behavior_lib.train.store import FolderStore
+from behavior_lib.train.trial import estimate, overfit
 from tests.sequences_example import frame, habits, histories, write
 from tests.train.test_fit import Watcher, new_model
 
 
-def test_steps_and_sizes_are_those_of_the_run(tmp_path):
+@pytest.fixture
+def snapshot(tmp_path):
     lists, own = habits(75, 12, 30, 1)
     version = write(
         tmp_path / "t",
         frame(histories(lists, 12), "train"),
         frame(histories(lists, 12), "validation", [sorted(items) for items in own]),
     )
-    snapshot = Snapshot.resolve(str(tmp_path / "t"), version)
+    return Snapshot.resolve(str(tmp_path / "t"), version)
+
+
+def planned(tmp_path, counts, *changes):
     paths = [f"paths.{name}={tmp_path / name}" for name in ("raw", "warehouse", "var")]
-    changes = ["train.epochs=2", "train.batch_size=8", "train.accumulate=3", "train.communicator=single"]
+    changes = ["train.epochs=2", "train.batch_size=8", "train.communicator=single", *changes]
     more = ["model.dimension=16", "model.window=8", "train.negatives=32", "train.average=0.9", "train.patience=9"]
+    return plan(load("test", "train", [*paths, *changes, *more]).config, counts, tmp_path / "run")
+
+
+def test_steps_and_sizes_are_those_of_the_run(snapshot, tmp_path):
     counts = count_train(snapshot)
-    run = plan(load("test", "train", [*paths, *changes, *more]).config, counts, tmp_path / "run")
+    run = planned(tmp_path, counts, "train.accumulate=3")
     before = torch.get_num_threads()
     found = estimate(run, snapshot, counts)
     assert torch.get_num_threads() == before
@@ -41,3 +50,12 @@ def test_steps_and_sizes_are_those_of_the_run(tmp_path):
     assert found.loader_mb == (2 * (64 * 8 + 75) + 2 * 75) * 12 * 4 * 4 / 2**20
     assert found.seconds == found.steps * found.step_seconds > 0
     assert set(asdict(found)) == set(found.as_metrics())
+
+
+def test_a_model_learns_one_batch_by_heart(snapshot, tmp_path):
+    counts = count_train(snapshot)
+    run = planned(tmp_path, counts, "train.learning_rate=0.03", "train.threads=1")
+    losses = overfit(run, snapshot, counts, 60)
+    assert len(losses) == 60
+    assert losses[-1] < 0.6 * losses[0]
+    assert overfit(run, snapshot, counts, 60) == losses
