@@ -96,12 +96,15 @@ def _petastorm_reader(groups: Sequence[RowGroup], columns: Sequence[str]) -> Any
             if (piece.path, piece.row_group) in wanted:
                 super().process(piece_index, *others, **named)
 
+    pool = DummyPool()
+    # So many row groups are handed to the pool ahead. With its own three it often finds none, and sleeps 0.1 s.
+    pool.workers_count = sum(len(file.groups) for file in {group.file for group in groups})
     return PetastormReader(
         filesystem,
         names,
         schema_fields=[f"^{column}$" for column in columns],
         worker_class=Worker,
-        reader_pool=DummyPool(),
+        reader_pool=pool,
         shuffle_row_groups=False,
         is_batched_reader=True,
     )
