@@ -4,10 +4,12 @@ import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from behavior_lib.config.schema import LauncherName
 from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
 from behavior_lib.registry import Registry
 from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.job import Job, exit_with, main
+from behavior_lib.spark.launch import launch_in_tasks
 from behavior_lib.spark.ledger import STOPPED, TRIED, UNCHANGED, Summary
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
 from behavior_lib.train.board import Board
@@ -111,7 +113,10 @@ def _train(job: Job, settings: RunSettings, snapshot: Snapshot, counts: TrainCou
                 tracker.epoch(message, k)
 
         try:
-            result = launch(settings, snapshot, counts, listen)
+            if job.config.train.launcher is LauncherName.spark:
+                result = launch_in_tasks(job.spark, settings, snapshot, counts, listen)
+            else:
+                result = launch(settings, snapshot, counts, listen)
         except BaseException:
             tracker.fail()
             raise

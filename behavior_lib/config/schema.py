@@ -14,6 +14,11 @@ class CommunicatorName(str, Enum):
     single = "single"
 
 
+class LauncherName(str, Enum):
+    local = "local"
+    spark = "spark"
+
+
 class ReaderName(str, Enum):
     petastorm = "petastorm"
     pyarrow = "pyarrow"
@@ -102,6 +107,7 @@ class ModelConfig:
 class TrainConfig:
     workers: int = 2
     communicator: CommunicatorName = CommunicatorName.horovod
+    launcher: LauncherName = LauncherName.local  # processes on this machine, or one in each of so many Spark tasks
     reader: ReaderName = ReaderName.petastorm
     start: StartName = StartName.cooccurrence  # item vectors before the first step
     epochs: int = 8

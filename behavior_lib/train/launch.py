@@ -62,10 +62,14 @@ def launch(settings: RunSettings, snapshot: Snapshot, counts: TrainCounts, liste
             if not watch.may_start_again(failure):
                 raise failure
             listen(Note(f"{failure}; starting again from the newest state"))
-    result = FitResult.load(folder / RESULT)
+    return fetch(FitResult.from_json((folder / RESULT).read_text(encoding="utf-8")), settings, snapshot)
+
+
+def fetch(result: FitResult, settings: RunSettings, snapshot: Snapshot) -> FitResult:
+    """The result with its checkpoint, and the trace where there is one, in folders below settings.folder."""
     if result.is_stopped:
         return result
-    store = FolderStore(settings.checkpoints_of(snapshot))
+    folder, store = Path(settings.folder), FolderStore(settings.checkpoints_of(snapshot))
     store.get(result.checkpoint, folder / CHECKPOINT)
     if settings.fit.profile and TRACE in store.names():
         store.get(TRACE, folder / TRACE)
@@ -146,7 +150,7 @@ def _prepare(folder: Path, settings: RunSettings, snapshot: Snapshot, counts: Tr
     """A clean folder: what an earlier run that was killed left there must not be taken for this one's."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    settings.save(folder / SETTINGS)
+    (folder / SETTINGS).write_text(settings.to_json(), encoding="utf-8")
     (folder / SNAPSHOT).write_text(snapshot.to_json(), encoding="utf-8")
     save_file({"item_counts": torch.from_numpy(counts.items)}, folder / COUNTS)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import behavior_lib
@@ -72,14 +71,14 @@ class RunSettings:
         text = json.dumps([self.spec.as_json(), fit, self.workers, files, behavior_lib.__version__], sort_keys=True)
         return f"{self.checkpoints}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
-    def save(self, path: Path) -> None:
-        """Write it as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps(asdict(self), indent=2)
 
     @classmethod
-    def load(cls, path: Path) -> RunSettings:
-        """What `save` wrote."""
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    def from_json(cls, text: str) -> RunSettings:
+        """Of the text of `to_json`."""
+        values: dict[str, Any] = json.loads(text)
         return cls(**{**values, "spec": ModelSpec.from_json(values["spec"]), "fit": FitSettings(**values["fit"])})
 
 
@@ -120,14 +119,12 @@ class FitResult:
         """The epoch whose weights the checkpoint holds."""
         return next(epoch for epoch in self.epochs if epoch.number == self.best_epoch)
 
-    def save(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all."""
-        draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
-        draft.rename(path)
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps(asdict(self), indent=2)
 
     @classmethod
-    def load(cls, path: Path) -> FitResult:
-        """What `save` wrote."""
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    def from_json(cls, text: str) -> FitResult:
+        """Of the text of `to_json`."""
+        values: dict[str, Any] = json.loads(text)
         return cls(**{**values, "epochs": tuple(EpochResult(**epoch) for epoch in values["epochs"])})

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.errors import BehaviorError
 from behavior_lib.models.build import build_model
-from behavior_lib.train.communicator import connect
+from behavior_lib.train.communicator import Communicator, connect
 from behavior_lib.train.heartbeat import WatchedCommunicator
-from behavior_lib.train.loop import fit
+from behavior_lib.train.loop import Observer, fit
 from behavior_lib.train.messages import observer
-from behavior_lib.train.settings import RunSettings
+from behavior_lib.train.settings import FitResult, RunSettings
 from behavior_lib.train.store import FolderStore
 
 SETTINGS, SNAPSHOT, COUNTS = "run.json", "snapshot.json", "counts.safetensors"
@@ -45,19 +46,33 @@ def main(folder: Path) -> int:
 
 
 def _train(folder: Path) -> None:
-    run = RunSettings.load(folder / SETTINGS)
-    torch.set_num_threads(run.fit.threads)
+    run = RunSettings.from_json((folder / SETTINGS).read_text(encoding="utf-8"))
     snapshot = Snapshot.from_json((folder / SNAPSHOT).read_text(encoding="utf-8"))
     counts = load_file(folder / COUNTS)["item_counts"]
     communicator = WatchedCommunicator(connect(run.communicator, (folder / RENDEZVOUS).as_uri()), folder)
+    watcher = observer(folder, communicator.rank, communicator.size)
+    result = train_rank(run, snapshot, counts, communicator, watcher, _listen_for_the_end(folder))
+    if communicator.rank == 0:
+        draft = folder / f"{RESULT}.draft"
+        draft.write_text(result.to_json(), encoding="utf-8")
+        draft.rename(folder / RESULT)
+    communicator.close()
+
+
+def train_rank(
+    run: RunSettings,
+    snapshot: Snapshot,
+    counts: Tensor,
+    communicator: Communicator,
+    watcher: Observer,
+    should_stop: Callable[[], bool],
+) -> FitResult:
+    """What every rank does, whatever started it. counts: int64 [n_items], how often train has each item."""
+    torch.set_num_threads(run.fit.threads)
     torch.manual_seed(run.fit.seed)
     model = build_model(run.spec, counts)
-    watcher = observer(folder, communicator.rank, communicator.size)
     store = FolderStore(run.checkpoints_of(snapshot))
-    result = fit(model, snapshot, run.fit, communicator, watcher, store, _listen_for_the_end(folder))
-    if communicator.rank == 0:
-        result.save(folder / RESULT)
-    communicator.close()
+    return fit(model, snapshot, run.fit, communicator, watcher, store, should_stop)
 
 
 def _listen_for_the_end(folder: Path) -> Callable[[], bool]:

@@ -183,8 +183,7 @@ def test_a_trace_of_a_few_steps_lies_beside_the_states(snapshot, tmp_path):
 
 def test_a_result_travels_as_text(snapshot, tmp_path):
     result, _, _ = train(snapshot, tmp_path, replace(SETTINGS, epochs=1))
-    result.save(tmp_path / "result.json")
-    assert FitResult.load(tmp_path / "result.json") == result
+    assert FitResult.from_json(result.to_json()) == result
 
 
 def test_item_vectors_start_from_what_train_has_together(snapshot):

@@ -1,0 +1,52 @@
+"""One rank in a Spark task, which has no folder in common with the driver."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+from numpy.typing import NDArray
+
+from behavior_lib import errors
+from behavior_lib.data.snapshot import Snapshot
+from behavior_lib.errors import BehaviorError, TrainingFailed
+from behavior_lib.train.communicator import HorovodCommunicator
+from behavior_lib.train.messages import Silent
+from behavior_lib.train.settings import RunSettings
+from behavior_lib.train.store import FolderStore
+from behavior_lib.train.worker import train_rank
+
+REASON, _FILE = "reason", "reason.json"
+
+
+def run_in_task(settings: str, snapshot: str, counts: NDArray[int]) -> str:  # type: ignore[type-var]
+    """Train as the rank that Horovod says. settings, snapshot: as JSON. counts: int64 [n_items].
+
+    Returns the result as JSON, on every rank. Why a rank failed is left in the run's store.
+    """
+    run, files = RunSettings.from_json(settings), Snapshot.from_json(snapshot)
+    communicator = HorovodCommunicator()
+    try:
+        result = train_rank(run, files, torch.from_numpy(counts), communicator, Silent(), lambda: False)
+    except BehaviorError as error:
+        with tempfile.TemporaryDirectory() as folder:
+            told = {"kind": type(error).__name__, "sentence": str(error)}
+            (Path(folder) / _FILE).write_text(json.dumps(told), encoding="utf-8")
+            FolderStore(run.checkpoints_of(files)).put(REASON, Path(folder))
+        raise
+    communicator.close()
+    return result.to_json()
+
+
+def reason(store: FolderStore) -> BehaviorError | None:
+    """Why a rank failed, as it said it; None where none said anything. It is told once."""
+    if REASON not in store.names():
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        store.get(REASON, Path(folder))
+        told = json.loads((Path(folder) / _FILE).read_text(encoding="utf-8"))
+    store.remove(REASON)
+    kind: type[BehaviorError] = getattr(errors, told["kind"], TrainingFailed)
+    return kind(told["sentence"])
