@@ -45,7 +45,23 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
         negatives=train.negatives,
         boundaries=train.boundaries,
     )
-    fit = FitSettings(
+    place = train.checkpoints if "://" in train.checkpoints else str(Path(train.checkpoints).absolute())
+    return RunSettings(
+        spec=spec,
+        fit=_fit(config, counts, workers),
+        communicator=train.communicator.value,
+        workers=workers,
+        timeout_minutes=train.timeout_minutes,
+        folder=str(folder.absolute()),
+        checkpoints=place,
+        restarts=train.restarts,
+        stall_minutes=train.stall_minutes,
+    )
+
+
+def _fit(config: Config, counts: TrainCounts, workers: int) -> FitSettings:
+    train = config.train
+    return FitSettings(
         epochs=train.epochs,
         patience=train.patience,
         batch_size=_batch_size(train, workers),
@@ -66,18 +82,6 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
         average=train.average,
         half_gradients=train.half_gradients,
         profile=train.profile,
-    )
-    place = train.checkpoints if "://" in train.checkpoints else str(Path(train.checkpoints).absolute())
-    return RunSettings(
-        spec=spec,
-        fit=fit,
-        communicator=train.communicator.value,
-        workers=workers,
-        timeout_minutes=train.timeout_minutes,
-        folder=str(folder.absolute()),
-        checkpoints=place,
-        restarts=train.restarts,
-        stall_minutes=train.stall_minutes,
     )
 
 

@@ -57,6 +57,8 @@ def test_tasks_train_what_processes_train(spark, snapshot, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+# Horovod's own thread ends with an error when the Spark job that it waits for is cancelled.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_what_a_task_refuses_is_refused_in_its_words(spark, snapshot, tmp_path):
     empty = replace(snapshot, files={"train": snapshot.files["train"]})
     with pytest.raises(DataRefused, match=r"^there is no validation row in .*; move the cuts: split\.days$"):
