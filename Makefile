@@ -26,7 +26,7 @@ demo: setup ## Run the whole way on the Complete Journey retail data
 	@$(BIN)/behavior pipeline --env local $(COMMUNICATOR) $(ARGS)
 
 test: setup ## Run every test but the slow ones and those that open a browser
-	@$(BIN)/python -m pytest tests --ignore=tests/browser -m "not slow" -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest tests --ignore=tests/browser -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: setup ## Run the slow ones: a lost worker, erased people, warehouses that are cared for
 	@$(BIN)/python -m pytest tests --ignore=tests/browser -m slow -n 2 --dist load $(ARGS)

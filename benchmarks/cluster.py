@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from deltalake import DeltaTable
 
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE, SESSIONS, TableSpec
 from benchmarks.eventlog import Disturbance, disturbance
-from benchmarks.jobs import as_words, promised, say
+from benchmarks.jobs import as_words, promised, say, scratch
 from benchmarks.processes import run_cold
 from benchmarks.standalone import Standalone, parquet_files, standalone
 
@@ -144,8 +143,7 @@ def generate(folder: Path, events: int, seed: int) -> tuple[Path, int]:
 def run(argv: Sequence[str]) -> dict[str, Any]:
     """Generate, run, kill, compare. Returns the figures."""
     arguments = parse(argv)
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        folder = Path(name)
+    with scratch(arguments.folder) as folder:
         raw, days = generate(folder, arguments.events, arguments.seed)
         say(f"generated {arguments.events:,} rows")
         return {"events": arguments.events, **lose_a_worker(folder, raw, days, arguments.seed)}

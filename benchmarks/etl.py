@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -22,7 +21,7 @@ from pyspark.sql import SparkSession
 from behavior_lib.config import load, load_source
 from benchmarks import duck
 from benchmarks.eventlog import Stage, between, heaviest, read_stages, shuffled, worst_skew
-from benchmarks.jobs import as_words, event_log, promised, run_here, say
+from benchmarks.jobs import as_words, event_log, promised, run_here, say, scratch
 from benchmarks.processes import Cost, ProcessTree, run_cold
 
 DAYS = 100  # so that the last day is the 1 % of the increment
@@ -154,8 +153,8 @@ def jit_seconds() -> float:
 def run(argv: Sequence[str]) -> dict[str, Any]:
     """Measure everything. Returns the six figures and their details."""
     arguments = parse(argv)
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        bench = Bench(Path(folder), arguments)
+    with scratch(arguments.folder) as folder:
+        bench = Bench(folder, arguments)
         sizes = sorted({arguments.events, *arguments.sizes})
         for size in sizes:
             bench.generate(str(size), size)

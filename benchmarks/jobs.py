@@ -6,12 +6,22 @@ import contextlib
 import io
 import json
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from behavior_lib import cli
+
+
+@contextlib.contextmanager
+def scratch(folder: str | None) -> Iterator[Path]:
+    """An empty folder below the given one, which is made, or below the system's own; gone afterwards."""
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        yield Path(name)
 
 
 def as_words(changes: Iterable[str]) -> list[str]:

@@ -10,7 +10,6 @@ import argparse
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +27,7 @@ from behavior_lib.data.rows import HISTORY
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.tables import SEQUENCES
 from behavior_lib.tables.sequences import TRAIN
-from benchmarks.jobs import say
+from benchmarks.jobs import say, scratch
 
 BATCH = 16
 
@@ -37,13 +36,13 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
     """Measure every table. Returns the figures; arrow_ratio, stock_ratio and padding_share are of the first."""
     arguments = parse(argv)
     told = []
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+    with scratch(arguments.folder) as folder:
         for length in arguments.lengths:
             for row_group in arguments.row_groups:
-                path = Path(folder) / f"{length}-{row_group}"
+                path = folder / f"{length}-{row_group}"
                 told.append(measure(path, length, row_group, arguments))
                 say(f"{told[-1]}")
-        worlds = {size: together(Path(folder), told[0], size, arguments) for size in arguments.worlds}
+        worlds = {size: together(folder, told[0], size, arguments) for size in arguments.worlds}
     names = ("arrow_ratio", "stock_ratio", "padding_share")
     return {"tables": told, "tokens_per_s_by_world": worlds, **{name: told[0][name] for name in names}}
 

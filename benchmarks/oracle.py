@@ -11,7 +11,6 @@ import contextlib
 import json
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
@@ -20,9 +19,10 @@ from typing import Any
 
 from behavior_lib import cli
 from benchmarks.duck_log import COMPLETE_JOURNEY, ONLINE_RETAIL, DuckLog, between
-from benchmarks.jobs import as_words, run_here, say
+from benchmarks.jobs import as_words, run_here, say, scratch
 
 LATE_DAYS = 30
+IN_ORDER, SHUFFLED = "in_order", "shuffled"
 # A day has some 1,800 lines: compiling its plans would take longer than running them.
 INTERPRETED = ("spark.conf.spark.sql.codegen.wholeStage=false", "spark.conf.spark.sql.codegen.factoryMode=NO_CODEGEN")
 COMPILED = ("spark.conf.spark.sql.codegen.wholeStage=true", "spark.conf.spark.sql.codegen.factoryMode=FALLBACK")
@@ -61,8 +61,7 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
     settings = [f"spark.master=local[{arguments.cores}]"]
     comparisons: dict[str, Any] = {}
     figures: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        folder = Path(name)
+    with scratch(arguments.folder) as folder:
         if arguments.complete_journey:
             found, told = complete_journey(folder, [*settings, *COMPILED])
             comparisons |= found
@@ -82,8 +81,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--days", type=int, help="so many days of Online Retail (all)")
     parser.add_argument("--days-per-batch", type=int, default=1, help="how many of them come together")
+    orders = (IN_ORDER, SHUFFLED)
+    parser.add_argument("--orders", nargs="+", choices=orders, default=orders, help="of the days; both are compared")
     parser.add_argument("--seed", type=int, default=1, help="another seed, another order")
-    parser.add_argument("--rebuild", action="store_true", help="make the shuffled warehouse anew, too")
+    parser.add_argument("--rebuild", action="store_true", help="make the warehouse of the last order anew, too")
     parser.add_argument("--no-complete-journey", dest="complete_journey", action="store_false", help="leave it out")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--folder", help="where raw files and tables may lie meanwhile (the system's own)")
@@ -114,7 +115,9 @@ def online_retail(
     comparisons: dict[str, Any] = {}
     figures: dict[str, Any] = {}
     places: dict[str, Place] = {}
-    for name, order in (("in_order", days), ("shuffled", out_of_order(days, arguments.seed, LATE_DAYS))):
+    orders = {IN_ORDER: days, SHUFFLED: out_of_order(days, arguments.seed, LATE_DAYS)}
+    for name in arguments.orders:
+        order = orders[name]
         place = places[name] = Place(folder / name, folder / "raw", "online_retail", settings)
         rows = {}
         batches = [(order[first].stem, order[first : first + size]) for first in range(0, len(order), size)]
@@ -127,16 +130,17 @@ def online_retail(
         oracle = DuckLog(ONLINE_RETAIL, batches, LATE_DAYS)
         found, figures[name] = _judged(f"online_retail_{name}", place, oracle, rows)
         comparisons |= found
-    # Outliers are flagged by the values of a batch: where days share one, the order decides which.
-    but = ("batch_id",) if size == 1 else ("batch_id", "flags")
-    one, other = places["in_order"].warehouse, places["shuffled"].warehouse
-    two_orders = comparisons["online_retail_two_orders"] = between(ONLINE_RETAIL, one, other, but)
-    say(f"two orders: { {table: found['equal'] for table, found in two_orders.items()} }")
+    if len(places) > 1:
+        # Outliers are flagged by the values of a batch: where days share one, the order decides which.
+        but = ("batch_id",) if size == 1 else ("batch_id", "flags")
+        one, other = (places[name].warehouse for name in (IN_ORDER, SHUFFLED))
+        two_orders = comparisons["online_retail_two_orders"] = between(ONLINE_RETAIL, one, other, but)
+        say(f"two orders: { {table: found['equal'] for table, found in two_orders.items()} }")
     if arguments.rebuild:
-        status = places["shuffled"].job("rebuild")["status"]
-        tables = oracle.compare(places["shuffled"].warehouse)
+        status = place.job("rebuild")["status"]
+        tables = oracle.compare(place.warehouse)
         comparisons["online_retail_rebuilt"] = {**tables, "status": same({"status": "unchanged"}, {"status": status})}
-        figures["rebuild"] = {"status": status, "seconds": places["shuffled"].seconds["rebuild"]}
+        figures["rebuild"] = {"status": status, "seconds": place.seconds["rebuild"]}
     return comparisons, {"days": len(days), "order": [day.stem for day in order], **figures}
 
 
