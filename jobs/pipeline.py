@@ -22,7 +22,7 @@ def run(job: Job) -> Summary:
     A model that does not pass the gate ends the run with GateNotPassed, but only after the present champion, where
     there is one, has read the new events, and the report has told by how much the new one missed. Torn files end it
     with TornFiles, but only after what was taken beside them has gone the whole way. Where training is asked to end
-    (SIGTERM), so is this; the same command goes on.
+    (SIGTERM) before its last step, so is this; the same command goes on.
     """
     if job.config.pipeline.sample is not None:
         with job.progress.step(f"sample data {job.config.pipeline.sample}"):

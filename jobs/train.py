@@ -58,13 +58,13 @@ def run(job: Job) -> Summary:
     vocabulary = read_vocabulary(items, types)
     with job.progress.step("registering the model"):
         model = registry.register(tracker.run_id, Path(result.checkpoint), vocabulary, versions)
-    FolderStore(settings.checkpoints_of(snapshot)).clear()
     job.progress.say(f"version {model.version} is challenger")
     return Summary(
         inputs=inputs,
         metrics=_figures(result, settings.fit.k),
         config_hash=config_hash,
         extra={"model_name": model.name, "model_version": model.version, "mlflow_run_id": tracker.run_id},
+        afterwards=FolderStore(settings.checkpoints_of(snapshot)).clear,
     )
 
 

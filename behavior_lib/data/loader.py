@@ -60,6 +60,7 @@ class Loader:
             for place, selection in enumerate(arrange(pool, rows), pool.first):
                 if place in own:
                     yield NumberedHistories(place, rows.histories.without_padding(selection))
+            del rows  # before the next pool is put together
 
     def steps_in(self, number: int) -> int:
         """How many batches the rank with most of them has in an epoch; the others have so many or one fewer."""

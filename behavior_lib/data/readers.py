@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from behavior_lib.data.files import open_parquet
@@ -26,7 +27,7 @@ def read_with_pyarrow(groups: Sequence[RowGroup], columns: Sequence[str]) -> Ite
         path = group.file.path
         if opened is None or opened[0] != path:
             opened = (path, open_parquet(path))
-        yield Rows.of(opened[1].read_row_group(group.number, columns=list(columns)), path)
+        yield _rows(group, opened[1].read_row_group(group.number, columns=list(columns)))
 
 
 def read_with_petastorm(groups: Sequence[RowGroup], columns: Sequence[str]) -> Iterator[Rows]:
@@ -43,13 +44,16 @@ def read_with_petastorm(groups: Sequence[RowGroup], columns: Sequence[str]) -> I
             mend = "pip install petastorm==0.12.1, or --set train.reader=pyarrow"
             raise EnvironmentProblem("petastorm is not installed", mend=mend) from None
         with tables_of(groups, columns) as reader:
-            read = 0
-            for group, table in zip(groups, reader, strict=False):
-                read += table.num_rows
-                yield Rows.of(table, group.file.path)
-    expected = sum(group.rows for group in groups)
-    if read != expected:
-        raise DataRefused(f"petastorm read {read} rows", where="sequences", mend=f"the log says {expected}")
+            tables = iter(reader)
+            for group in groups:
+                yield _rows(group, next(tables, None))
+
+
+def _rows(group: RowGroup, table: pa.Table | None) -> Rows:
+    where, found = f"row group {group.number} of {group.file.path}", 0 if table is None else table.num_rows
+    if table is None or found != group.rows:
+        raise DataRefused("rows went missing", where=where, value=found, mend=f"its file says {group.rows}")
+    return Rows.of(table, group.file.path)
 
 
 READERS: dict[str, Reader] = {"petastorm": read_with_petastorm, "pyarrow": read_with_pyarrow}

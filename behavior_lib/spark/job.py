@@ -163,6 +163,7 @@ def execute(job: Job, run: Run) -> dict[str, Any]:
         _record_failure(job, explain(error, withhold=job.config.privacy.pseudonymize))
         raise
     version = job.ledger.write(job.record, summary, summary.config_hash or job.config_hash())
+    summary.afterwards()
     rows = {} if summary.rows is None else vars(summary.rows)
     return {
         "job": job.name,

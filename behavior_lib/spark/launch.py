@@ -43,6 +43,7 @@ def launch_in_tasks(
     store = FolderStore(settings.checkpoints_of(snapshot))
     shutil.rmtree(settings.folder, ignore_errors=True)
     Path(settings.folder).mkdir(parents=True)
+    reason(store)  # what a driver that was killed did not hear is not this run's
     for left in reversed(range(settings.restarts + 1)):
         try:
             result = _run(settings, snapshot, counts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -45,7 +45,8 @@ class RowCounts:
 class Summary:
     """What a job did. rows, tables and metrics stand in the JSON line; extra keys are the job's own.
 
-    config_hash: of the configuration that decides what the job makes; None where no rerun asks for it.
+    config_hash: of the configuration that decides what the job makes; None where no rerun asks for it. afterwards: what
+    may only be done once the run stands in the ledger.
     """
 
     status: str = SUCCEEDED
@@ -56,6 +57,7 @@ class Summary:
     batch_id: str | None = None
     config_hash: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    afterwards: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ class Communicator(Protocol):
     def average_gradients(self, module: nn.Module, vote: float, half: bool = False) -> float:
         """Replace every gradient by its mean over the ranks; a rank without one counts as zero.
 
-        half: they travel as float16, a value beyond it as the largest. Returns the votes of all ranks, summed: they
-        travel with the gradients.
+        half: they travel as float16, a value beyond it as the largest, one below 6e-8 as 0. Returns the votes of all
+        ranks, summed: they travel with the gradients.
         """
 
     def sum(self, name: str, values: Sequence[float]) -> list[float]:
@@ -40,11 +40,21 @@ class Communicator(Protocol):
     def minimum(self, name: str, value: int) -> int:
         """The smallest value of all ranks."""
 
+    def alive(self) -> None:
+        """Called now and then by a rank that works for long without an exchange."""
+
     def close(self) -> None:
         """Leave the group."""
 
 
-class SingleProcess:
+class _Unwatched:
+    """Nobody asks whether the rank is alive."""
+
+    def alive(self) -> None:
+        """Nothing to tell."""
+
+
+class SingleProcess(_Unwatched):
     """One rank."""
 
     rank, size = 0, 1
@@ -72,7 +82,7 @@ class SingleProcess:
         """Nobody is left alone."""
 
 
-class HorovodCommunicator:
+class HorovodCommunicator(_Unwatched):
     """Ranks that horovodrun (or horovod.spark.run) started."""
 
     def __init__(self) -> None:
@@ -126,7 +136,7 @@ class HorovodCommunicator:
         self._horovod.shutdown()
 
 
-class TorchCommunicator:
+class TorchCommunicator(_Unwatched):
     """Ranks of torch.distributed (gloo), started by this package's launcher, torchrun or TorchDistributor."""
 
     def __init__(self, rendezvous: str = "env://") -> None:
@@ -196,10 +206,11 @@ class _Shares:
     """
 
     def __init__(self, module: nn.Module, size: int, half: bool) -> None:
-        largest = torch.finfo(torch.float16).max / size
+        # A little less, as float16 may round up.
+        largest = torch.finfo(torch.float16).max / size * (1 - 2**-10)
         self._gradients = [(name, _gradient(parameter).div_(size)) for name, parameter in module.named_parameters()]
         self.shares = [
-            (f"gradient.{name}", gradient.clamp(-largest, largest).half() if half else gradient)
+            (f"gradient.{name}", _as_half(gradient, largest) if half else gradient)
             for name, gradient in self._gradients
         ]
 
@@ -208,6 +219,11 @@ class _Shares:
         for (_, gradient), (_, share) in zip(self._gradients, self.shares, strict=True):
             if share is not gradient:
                 gradient.copy_(share)
+
+
+def _as_half(gradient: Tensor, largest: float) -> Tensor:
+    """Float16, at most the largest; what is no finite number stays none."""
+    return torch.where(gradient.isfinite(), gradient.clamp(-largest, largest), gradient).half()
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

@@ -18,7 +18,7 @@ from behavior_lib.train.settings import RunSettings
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.worker import train_rank
 
-REASON, _FILE = "reason", "reason.json"
+_REASON, _FILE = "reason-", "reason.json"
 
 
 def run_in_task(settings: str, snapshot: str, counts: NDArray[int]) -> str:  # type: ignore[type-var]
@@ -34,19 +34,21 @@ def run_in_task(settings: str, snapshot: str, counts: NDArray[int]) -> str:  # t
         with tempfile.TemporaryDirectory() as folder:
             told = {"kind": type(error).__name__, "sentence": str(error)}
             (Path(folder) / _FILE).write_text(json.dumps(told), encoding="utf-8")
-            FolderStore(run.checkpoints_of(files)).put(REASON, Path(folder))
+            FolderStore(run.checkpoints_of(files)).put(f"{_REASON}{communicator.rank}", Path(folder))
         raise
     communicator.close()
     return result.to_json()
 
 
 def reason(store: FolderStore) -> BehaviorError | None:
-    """Why a rank failed, as it said it; None where none said anything. It is told once."""
-    if REASON not in store.names():
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        store.get(REASON, Path(folder))
-        told = json.loads((Path(folder) / _FILE).read_text(encoding="utf-8"))
-    store.remove(REASON)
-    kind: type[BehaviorError] = getattr(errors, told["kind"], TrainingFailed)
-    return kind(told["sentence"])
+    """Why a rank failed, as the first of them said it; None where none said anything. It is told once."""
+    names = [name for name in store.names() if name.startswith(_REASON)]
+    found: BehaviorError | None = None
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            store.get(name, Path(folder))
+            told = json.loads((Path(folder) / _FILE).read_text(encoding="utf-8"))
+        kind: type[BehaviorError] = getattr(errors, told["kind"], TrainingFailed)
+        found = found or kind(told["sentence"])
+        store.remove(name)
+    return found

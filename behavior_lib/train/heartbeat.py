@@ -1,4 +1,4 @@
-"""Where each rank is: written at every collective, read by a watchdog once nothing moves any more."""
+"""Where each rank is: written at every collective, read by a watchdog to see whether anything moves."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class WatchedCommunicator:
 
     def __init__(self, inner: Communicator, folder: Path) -> None:
         self._inner, self.rank, self.size = inner, inner.rank, inner.size
-        self._calls = 0
+        self._calls, self._name = 0, "start"
         self._file = os.open(folder / _FILE.format(rank=inner.rank), os.O_RDWR | os.O_CREAT)
-        self._tell("start", waits=False)
+        self._tell(self._name, waits=False)
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """The inner communicator's, as all that follow."""
@@ -66,6 +66,10 @@ class WatchedCommunicator:
         with self._waiting(name):
             return self._inner.minimum(name, value)
 
+    def alive(self) -> None:
+        """The same place, at a later time."""
+        self._tell(self._name, waits=False)
+
     def close(self) -> None:
         """See Communicator."""
         self._inner.close()
@@ -73,7 +77,7 @@ class WatchedCommunicator:
 
     @contextmanager
     def _waiting(self, name: str) -> Iterator[None]:
-        self._calls += 1
+        self._calls, self._name = self._calls + 1, name
         self._tell(name, waits=True)
         yield
         self._tell(name, waits=False)
@@ -98,19 +102,12 @@ def clear_heartbeats(folder: Path) -> None:
         path.unlink()
 
 
-def who_hangs(
-    heartbeats: Sequence[Heartbeat],
-    seconds: float,
-    now: float,
-    is_frozen: Callable[[int], bool] = lambda process: False,
-) -> str | None:
-    """The ranks that keep the others waiting, once no rank has moved for so many seconds; None before.
+def who_hangs(heartbeats: Sequence[Heartbeat], is_frozen: Callable[[int], bool] = lambda process: False) -> str:
+    """The ranks that keep the others waiting, where no rank has moved for long.
 
     A rank outside a collective, or in an earlier one than the others, is what the others wait for. Ranks that wait in
     different collectives of the same number have parted ways. is_frozen: whether a process was made to stand still.
     """
-    if now - max(beat.since for beat in heartbeats) < seconds:
-        return None
     told = [f"rank {rank} {_where(beat)}" for rank, beat in enumerate(heartbeats)]
     newest = max(beat.calls for beat in heartbeats)
     behind = [rank for rank, beat in enumerate(heartbeats) if not beat.waits or beat.calls < newest]

@@ -25,9 +25,9 @@ import behavior_lib
 from behavior_lib import errors
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
 from behavior_lib.errors import BehaviorError, EnvironmentProblem, TrainingFailed
-from behavior_lib.train.heartbeat import clear_heartbeats, read_heartbeats, who_hangs
+from behavior_lib.train.heartbeat import Heartbeat, clear_heartbeats, read_heartbeats, who_hangs
 from behavior_lib.train.messages import MESSAGES, Message, MessageReader, Note
-from behavior_lib.train.settings import FitResult, RunSettings
+from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.trace import TRACE
 from behavior_lib.train.worker import COUNTS, DRIVER, FAILURE, RENDEZVOUS, RESULT, SETTINGS, SNAPSHOT, STOP
@@ -84,6 +84,9 @@ class _Watch:
         self._messages = MessageReader(self._folder / MESSAGES)
         self._deadline = time.monotonic() + 60 * settings.timeout_minutes
         self._starts, self._has_moved = 0, False
+        self._heartbeats: list[Heartbeat] | None = None
+        self._changed = time.monotonic()
+        self._told: set[int] = set()
 
     def start(self) -> BehaviorError | None:
         """Start them and wait. Returns why they ended without a result, or None where there is one."""
@@ -111,14 +114,21 @@ class _Watch:
 
     def _pass_on(self) -> None:
         for message in self._messages.new():
+            if isinstance(message, EpochResult):
+                if message.number in self._told:
+                    continue
+                self._told.add(message.number)
             self._has_moved = self._has_moved or not isinstance(message, Note)
             self._listen(message)
 
     def _who_hangs(self) -> str | None:
+        """None as long as heartbeats change: by this process's own clock, which nobody sets."""
         heartbeats = read_heartbeats(self._folder, self._settings.workers)
-        if heartbeats is None:
+        if heartbeats != self._heartbeats:
+            self._heartbeats, self._changed = heartbeats, time.monotonic()
+        if heartbeats is None or time.monotonic() - self._changed < 60 * self._settings.stall_minutes:
             return None
-        return who_hangs(heartbeats, 60 * self._settings.stall_minutes, time.time(), _is_frozen)
+        return who_hangs(heartbeats, _is_frozen)
 
     def _out_of_time(self) -> TrainingFailed:
         mend = "raise train.timeout_minutes, or train with fewer epochs"

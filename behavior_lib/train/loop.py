@@ -139,10 +139,12 @@ class _Trainer:
             self._observer.note(sentence)
         if progress.done:
             self._observer.note(f"going on after step {progress.done} of {sum(self._steps)}")
+            for result in progress.epochs:
+                self._observer.epoch(result)
             return progress
         if self._settings.start == StartName.cooccurrence.value:
             if self._communicator.rank == 0:
-                start_from_cooccurrence(self._model, snapshot, self._settings)
+                start_from_cooccurrence(self._model, snapshot, self._settings, self._communicator.alive)
             self._communicator.broadcast(list(self._model.parameters()))
         self._optimizer.begin()
         return progress

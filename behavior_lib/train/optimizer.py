@@ -55,8 +55,13 @@ class Optimizer:
         return {**dict(self._model.named_parameters()), **self._state, **averages}
 
     def zero(self) -> None:
-        """Gradients of 0."""
-        self._adam.zero_grad(set_to_none=False)
+        """Gradients of 0 for every parameter, also for one that no batch has reached yet: AdamW passes over None, and a
+        run that goes on would differ from one that was never stopped.
+        """
+        for parameter in self._model.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad.zero_()
 
     def step(self, done: int) -> float:
         """Take a step down the gradients, clipped. done: steps before it.

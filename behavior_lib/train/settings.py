@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-import behavior_lib
 from behavior_lib.config.schema import StartName
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.models.base import ModelSpec
+from behavior_lib.train.code import code_version
 
-# Threads and files' readers change no more than the speed.
+# Readers give equal batches, and another number of threads rounds otherwise: no reason to lose what was learned.
 _WITHOUT_EFFECT = ("reader", "threads", "checkpoint_steps", "keep_checkpoints", "profile")
 
 
@@ -67,8 +68,8 @@ class RunSettings:
     def checkpoints_of(self, snapshot: Snapshot) -> str:
         """Where the states of this run on these files lie: a run that differs in anything that counts has others."""
         fit = {key: value for key, value in asdict(self.fit).items() if key not in _WITHOUT_EFFECT}
-        files = [snapshot.location, snapshot.version]
-        text = json.dumps([self.spec.as_json(), fit, self.workers, files, behavior_lib.__version__], sort_keys=True)
+        ranks = [Path(self.folder).name, self.communicator, self.workers]
+        text = json.dumps([self.spec.as_json(), fit, ranks, snapshot.to_json(), code_version()], sort_keys=True)
         return f"{self.checkpoints}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def to_json(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from behavior_lib.data.loader import Loader
@@ -18,10 +20,16 @@ ROWS_AT_ONCE = 512
 MOST_EVENTS = 20_000_000  # that are counted; 1 GB while they are
 
 
-def start_from_cooccurrence(model: SequenceModel, snapshot: Snapshot, settings: FitSettings) -> None:
-    """Give the model item vectors that know what train has in one instant. Reads the train split once."""
+def start_from_cooccurrence(
+    model: SequenceModel, snapshot: Snapshot, settings: FitSettings, alive: Callable[[], None] = lambda: None
+) -> None:
+    """Give the model item vectors that know what train has in one instant. Reads the train split once.
+
+    alive: called at every batch.
+    """
     items, instants, rows_before, events = [], [], 0, 0
     for rows in Loader(snapshot, TRAIN, ROWS_AT_ONCE, settings.reader, settings.seed).in_order():
+        alive()
         batch = model.prepare(Batch.from_histories(rows.histories))
         row, column = (batch.item_index >= FIRST_INDEX).nonzero(as_tuple=True)
         items.append(batch.item_index[row, column])

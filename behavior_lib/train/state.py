@@ -23,7 +23,7 @@ from behavior_lib.train.store import FolderStore
 
 TENSORS, PROGRESS, BATCH = "state.safetensors", "progress.json", "batch.safetensors"
 _STEP, _BEST, _FAILED = "step-", "best-", "failed-"
-_NOT_WHOLE = (DataRefused, OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError)
+_NOT_WHOLE = (DataRefused, FileNotFoundError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError)
 
 
 @dataclass
@@ -78,7 +78,8 @@ class Checkpoints:
             folder = Path(name)
             save_file({key: tensor.detach().contiguous() for key, tensor in self._tensors.items()}, folder / TENSORS)
             (folder / PROGRESS).write_text(progress.to_json(), encoding="utf-8")
-            self._store.put(f"{_STEP}{progress.done:09d}", folder)
+            # With the epoch: the state at an epoch's last step is not that after its validation.
+            self._store.put(f"{_STEP}{progress.done:09d}-{progress.epoch:04d}", folder)
         names = self._store.names()
         states = [name for name in names if name.startswith(_STEP)]
         needless = [name for name in names if name.startswith(_BEST) and name != best_name(progress.best)]
@@ -98,9 +99,10 @@ class Checkpoints:
             self._store.put(name, Path(folder))
 
     def restore(self, communicator: Communicator) -> tuple[Progress, list[str]]:
-        """Take up the newest whole state, on all ranks alike; the start where there is none.
+        """Take up the newest whole state whose best model is whole, on all ranks alike; the start where there is none.
 
-        Returns the progress, and on rank 0 a sentence for each state that was passed over.
+        Newer states are deleted: they would count among the newest that stay. Returns the progress, and on rank 0 a
+        sentence for each of them. Raises OSError where the store cannot be reached.
         """
         progress, passed = Progress(), list[str]()
         if communicator.rank == 0:
@@ -119,9 +121,12 @@ class Checkpoints:
                 try:
                     self._store.get(name, folder)
                     progress = Progress.from_json((folder / PROGRESS).read_text(encoding="utf-8"))
+                    if progress.epochs:
+                        self._store.get(best_name(progress.best), folder / "best")
                     self._fill(load_file(folder / TENSORS))
                 except _NOT_WHOLE as problem:
                     passed.append(f"checkpoint {name} is passed over: {problem}")
+                    self._store.remove(name)
                     continue
                 return progress, passed
         return Progress(), passed

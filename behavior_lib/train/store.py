@@ -44,7 +44,11 @@ class FolderStore:
         return sorted(name for name in found if self._files.exists(f"{self._root}/{name}/{MANIFEST}"))
 
     def get(self, name: str, folder: Path) -> None:
-        """Bring a folder's files into a local one. Raises DataRefused where a file is not what the manifest says."""
+        """Bring a folder's files into a local one.
+
+        Raises DataRefused where it is not there, or a file is not what the manifest says; OSError where the store
+        cannot be reached.
+        """
         source = f"{self._root}/{name}"
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -53,7 +57,7 @@ class FolderStore:
                 self._files.get_file(f"{source}/{file}", str(folder / file))
                 if _digest(folder / file) != told["sha256"]:
                     raise DataRefused("a file is torn", where=f"{source}/{file}", mend="an older one is taken")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as problem:
             mend = "an older one is taken"
             raise DataRefused("a checkpoint is not whole", where=source, value=str(problem), mend=mend) from None
 
@@ -65,7 +69,11 @@ class FolderStore:
                 self._files.rm(path, recursive=True)
 
     def clear(self) -> None:
-        """Delete everything below the location."""
+        """Delete everything below the location, folder by folder from the last name: what a folder needs has a name
+        before its own, and is there as long as it is.
+        """
+        for name in reversed(self.names()):
+            self.remove(name)
         if self._files.exists(self._root):
             self._files.rm(self._root, recursive=True)
 

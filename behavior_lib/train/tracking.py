@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,21 +11,12 @@ from mlflow.entities import Metric, Param
 from mlflow.entities.run_tag import RunTag
 from mlflow.tracking import MlflowClient
 
-import behavior_lib
+from behavior_lib.train.code import code_version
 from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
 from behavior_lib.train.trace import TRACE
 
 EPOCHS_FILE = "epochs.json"
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
-
-
-def code_version() -> str:
-    """The package's version and a hash over its source files: tells two states of the code apart without git."""
-    root = Path(behavior_lib.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return f"{behavior_lib.__version__}+{digest.hexdigest()[:12]}"
 
 
 class Tracker:

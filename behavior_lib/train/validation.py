@@ -27,6 +27,7 @@ def validation_ndcg(model: SequenceModel, loader: Loader, communicator: Communic
     model.eval()
     with torch.no_grad():
         for rows in loader.in_order():
+            communicator.alive()
             some = (rows.target_index != 0).any(axis=1)
             rows = rows.select(np.flatnonzero(some))
             if len(rows):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from behavior_lib.train.communicator import SingleProcess
+from behavior_lib.train.communicator import SingleProcess, _Shares
 
 pytestmark = pytest.mark.distributed
 ROOT = Path(__file__).parents[2]
@@ -70,3 +70,20 @@ def test_one_process_talks_to_nobody():
     assert torch.equal(model.weight.grad, before)
     assert (alone.rank, alone.size, alone.sum("s", [2.5]), alone.minimum("m", 4)) == (0, 1, [2.5], 4)
     assert alone.share("t", "text") == "text"
+
+
+@pytest.mark.parametrize("size", range(1, 17))
+def test_what_is_beyond_float16_travels_as_its_largest_at_any_number_of_ranks(size):
+    model = torch.nn.Linear(3, 1, bias=False)
+    model.weight.grad = torch.tensor([[1e9, -1e9, 3.0]])
+    ((_, share),) = _Shares(model, size, half=True).shares
+    total = share.double() * size
+    assert total.abs().max() <= 65_504
+    np.testing.assert_allclose(total.flatten(), [65_504, -65_504, 3.0], rtol=3e-3)
+
+
+def test_what_is_no_number_stays_none_as_float16():
+    model = torch.nn.Linear(2, 1, bias=False)
+    model.weight.grad = torch.tensor([[float("inf"), float("nan")]])
+    ((_, share),) = _Shares(model, 2, half=True).shares
+    assert not share.isfinite().any()

@@ -105,7 +105,7 @@ def test_the_checkpoint_is_the_best_model(snapshot, tmp_path):
     loaded = best_model(tmp_path, result)
     judged = Loader(snapshot, "validation", 16, "pyarrow")
     assert validation_ndcg(loaded, judged, SingleProcess(), 3) == pytest.approx(result.best.validation_ndcg, abs=1e-6)
-    kept = {"step-000000020", "step-000000030", result.checkpoint}
+    kept = {"step-000000020-0002", "step-000000030-0003", result.checkpoint}
     assert {path.name for path in tmp_path.iterdir()} == {*kept, "here"}
 
 

@@ -111,12 +111,67 @@ def test_a_run_with_averages_goes_on_bit_for_bit(snapshot, tmp_path):
 @pytest.mark.parametrize("file", ["state.safetensors", "progress.json", "manifest.json"])
 def test_a_torn_state_is_passed_over_for_the_one_before(snapshot, whole, tmp_path, file):
     train(snapshot, tmp_path, stop_after=15)
-    newest = tmp_path / "step-000000015" / file
+    newest = tmp_path / "step-000000015-0001" / file
     newest.write_bytes(newest.read_bytes()[:-3])
     resumed = train(snapshot, tmp_path)
-    assert "step-000000015 is passed over" in resumed[1].notes[0]
+    assert "step-000000015-0001 is passed over" in resumed[1].notes[0]
     assert resumed[1].notes[-1] == f"going on after step 12 of {N_STEPS}"
     assert_same(resumed, whole)
+
+
+def test_newer_states_that_are_passed_over_do_not_count_among_the_newest(snapshot, whole, tmp_path):
+    (tmp_path / "given").mkdir()
+    for step in (900, 901):
+        FolderStore(str(tmp_path / "states")).put(f"step-{step:09d}-0000", tmp_path / "given")
+    stopped, watcher, _ = train(snapshot, tmp_path / "states", stop_after=15)
+    assert (stopped.is_stopped, len(watcher.notes)) == (True, 2)
+    names = {path.name for path in (tmp_path / "states").iterdir()}
+    assert names == {"step-000000012-0001", "step-000000015-0001", stopped.checkpoint}
+    assert_same(train(snapshot, tmp_path / "states"), whole)
+
+
+def test_a_store_that_cannot_be_reached_is_no_reason_to_begin_anew(snapshot, tmp_path, monkeypatch):
+    train(snapshot, tmp_path, stop_after=5)
+
+    def fails(self, name, folder):
+        raise PermissionError("expired")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FolderStore, "get", fails)
+        with pytest.raises(PermissionError, match="expired"):
+            train(snapshot, tmp_path)
+    assert train(snapshot, tmp_path)[1].notes == [f"going on after step 5 of {N_STEPS}"]
+
+
+def test_a_state_without_its_best_model_is_passed_over(snapshot, whole, tmp_path):
+    stopped, _, _ = train(snapshot, tmp_path, stop_after=13)
+    weights = tmp_path / stopped.checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    resumed = train(snapshot, tmp_path)
+    assert ["is passed over" in note for note in resumed[1].notes] == [True, True]
+    assert_same(resumed, whole)
+
+
+def test_the_state_before_validation_stays_while_that_after_it_is_written(snapshot, tmp_path):
+    result, _, _ = train(snapshot, tmp_path, replace(WANTED, checkpoint_steps=10))
+    states = {"step-000000030-0002", "step-000000030-0003"}
+    assert {path.name for path in tmp_path.iterdir()} == {*states, result.checkpoint}
+
+
+def test_a_run_goes_on_bit_for_bit_where_batches_teach_nothing(tmp_path):
+    """Half of the rows have one event: whole batches reach no parameter but by the momentum of those before."""
+    lists, own = habits(80, LENGTH, 30, 2)
+    lists = [items if row % 2 else items[:1] for row, items in enumerate(lists)]
+    version = write(
+        tmp_path / "t",
+        frame(histories(lists, LENGTH), "train"),
+        frame(histories(lists, LENGTH), "validation", [sorted(items) for items in own]),
+    )
+    data, settings = Snapshot.resolve(str(tmp_path / "t"), version), replace(WANTED, epochs=1, checkpoint_steps=99)
+    expected = train(data, tmp_path / "whole", settings)
+    for step in range(1, 10):
+        train(data, tmp_path / str(step), settings, stop_after=step)
+        assert_same(train(data, tmp_path / str(step), settings), expected)
 
 
 def test_a_state_of_another_model_is_passed_over(snapshot, whole, tmp_path):
@@ -151,7 +206,7 @@ def test_a_run_that_died_between_its_best_model_and_its_state_ends_alike(snapsho
 
 def test_only_the_newest_states_and_the_best_model_stay(snapshot, tmp_path):
     result, _, _ = train(snapshot, tmp_path, replace(WANTED, keep_checkpoints=3))
-    states = {"step-000000024", "step-000000028", "step-000000030"}
+    states = {"step-000000024-0002", "step-000000028-0002", "step-000000030-0003"}
     assert {path.name for path in tmp_path.iterdir()} == {*states, result.checkpoint}
 
 

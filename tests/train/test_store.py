@@ -1,10 +1,12 @@
 """A folder in the store is whole or not there: on a disk and behind a remote file system alike."""
 
+import json
 import uuid
 
 import pytest
 
 from behavior_lib.errors import DataRefused
+from behavior_lib.train.executor import reason
 from behavior_lib.train.store import MANIFEST, FolderStore
 
 
@@ -78,3 +80,24 @@ def test_clearing_leaves_nothing(location, folder):
     store.clear()
     assert store.names() == []
     store.clear()
+
+
+def test_clearing_takes_what_needs_another_before_it(location, folder, monkeypatch):
+    store = FolderStore(location)
+    for name in ("best-0001", "step-000000002", "failed-1"):
+        store.put(name, folder)
+    removed, remove = [], store.remove
+    monkeypatch.setattr(store, "remove", lambda name: removed.append(name) or remove(name))
+    store.clear()
+    assert removed == ["step-000000002", "failed-1", "best-0001"]
+
+
+def test_the_reason_of_the_first_rank_is_told_once(location, tmp_path):
+    store = FolderStore(location)
+    for rank, kind in ((1, "TrainingFailed"), (0, "DataRefused")):
+        (tmp_path / str(rank)).mkdir()
+        (tmp_path / str(rank) / "reason.json").write_text(json.dumps({"kind": kind, "sentence": f"rank {rank}"}))
+        store.put(f"reason-{rank}", tmp_path / str(rank))
+    found = reason(store)
+    assert (type(found), str(found)) == (DataRefused, "rank 0")
+    assert reason(store) is None

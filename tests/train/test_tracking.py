@@ -8,8 +8,9 @@ from mlflow.tracking import MlflowClient
 import behavior_lib
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.registry import Registry
+from behavior_lib.train.code import code_version
 from behavior_lib.train.settings import EpochResult, FitResult, FitSettings, RunSettings
-from behavior_lib.train.tracking import Tracker, code_version
+from behavior_lib.train.tracking import Tracker
 
 SETTINGS = RunSettings(
     ModelSpec("transformer_repeat", 8, 10, 4),
@@ -60,11 +61,10 @@ def test_a_failed_run_is_marked(store):
     assert MlflowClient(uri).get_run(tracker.run_id).info.status == "FAILED"
 
 
-def test_the_code_version_changes_with_the_code(tmp_path, monkeypatch):
+def test_the_code_version_changes_with_the_code(tmp_path):
     before = code_version()
     assert before.startswith(f"{behavior_lib.__version__}+")
     (tmp_path / "module.py").write_text("x = 1")
-    monkeypatch.setattr(behavior_lib, "__file__", str(tmp_path / "__init__.py"))
-    changed = code_version()
+    changed = code_version(tmp_path)
     (tmp_path / "module.py").write_text("x = 2")
-    assert len({before, changed, code_version()}) == 3
+    assert len({before, changed, code_version(tmp_path)}) == 3

@@ -37,17 +37,12 @@ def works(calls, name="gradients", since=100.0):
     ],
 )
 def test_the_rank_that_does_not_come_is_named(heartbeats, sentence):
-    assert who_hangs(heartbeats, 30.0, 129.9) is None
-    assert who_hangs(heartbeats, 30.0, 130.0).startswith(sentence)
+    assert who_hangs(heartbeats).startswith(sentence)
 
 
 def test_a_rank_that_was_stopped_is_named_where_all_wait():
     beats = [waits(8), replace(waits(8), process=77)]
-    assert who_hangs(beats, 30.0, 130.0, lambda process: process == 77).startswith("rank 1 is stopped by a signal: ")
-
-
-def test_one_rank_that_moves_is_enough():
-    assert who_hangs([waits(7), works(6, since=120.0)], 30.0, 140.0) is None
+    assert who_hangs(beats, lambda process: process == 77).startswith("rank 1 is stopped by a signal: ")
 
 
 def test_a_communicator_tells_where_it_is(tmp_path, monkeypatch):
@@ -59,6 +54,10 @@ def test_a_communicator_tells_where_it_is(tmp_path, monkeypatch):
     assert told.minimum("m", 3) == 3
     (now,) = read_heartbeats(tmp_path, 1)
     assert (now.calls, now.name, now.waits) == (2, "m", False)
+    told.alive()
+    (later,) = read_heartbeats(tmp_path, 1)
+    assert (later.calls, later.name, later.waits) == (2, "m", False)
+    assert later.since > now.since
     told.close()
     assert read_heartbeats(tmp_path, 2) is None
     clear_heartbeats(tmp_path)
