@@ -73,16 +73,16 @@ class Checkpoints:
         self._store, self._tensors, self._keep = store, tensors, keep
 
     def save(self, progress: Progress) -> None:
-        """Store the state, then delete the states and models that it makes needless."""
+        """Store the state, then delete the oldest states, and the models that are the best in no state that stays."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             save_file({key: tensor.detach().contiguous() for key, tensor in self._tensors.items()}, folder / TENSORS)
             (folder / PROGRESS).write_text(progress.to_json(), encoding="utf-8")
-            # With the epoch: the state at an epoch's last step is not that after its validation.
-            self._store.put(f"{_STEP}{progress.done:09d}-{progress.epoch:04d}", folder)
+            self._store.put(_state_name(progress), folder)
         names = self._store.names()
         states = [name for name in names if name.startswith(_STEP)]
-        needless = [name for name in names if name.startswith(_BEST) and name != best_name(progress.best)]
+        needed = {best_name(int(name.rsplit("-", 1)[1])) for name in states[-self._keep :]}
+        needless = [name for name in names if name.startswith(_BEST) and name not in needed]
         for name in [*states[: -self._keep], *needless]:
             self._store.remove(name)
 
@@ -132,11 +132,20 @@ class Checkpoints:
         return Progress(), passed
 
     def _fill(self, stored: Mapping[str, Tensor]) -> None:
-        if stored.keys() != self._tensors.keys():
+        shapes = {name: tensor.shape for name, tensor in self._tensors.items()}
+        if {name: tensor.shape for name, tensor in stored.items()} != shapes:
             raise DataRefused("a checkpoint has other tensors than the model", where=TENSORS)
         with torch.no_grad():
             for name, tensor in self._tensors.items():
                 tensor.copy_(stored[name])
+
+
+def _state_name(progress: Progress) -> str:
+    """Sorted as the states follow one another: the one at an epoch's last step comes before that after its validation.
+
+    It ends with the epoch whose model is the best so far.
+    """
+    return f"{_STEP}{progress.done:09d}-{progress.epoch:04d}-{progress.best:04d}"
 
 
 def failed_name(step: int, rank: int) -> str:

@@ -105,8 +105,10 @@ def test_the_checkpoint_is_the_best_model(snapshot, tmp_path):
     loaded = best_model(tmp_path, result)
     judged = Loader(snapshot, "validation", 16, "pyarrow")
     assert validation_ndcg(loaded, judged, SingleProcess(), 3) == pytest.approx(result.best.validation_ndcg, abs=1e-6)
-    kept = {"step-000000020-0002", "step-000000030-0003", result.checkpoint}
-    assert {path.name for path in tmp_path.iterdir()} == {*kept, "here"}
+    best_of_two = max((0, 1), key=lambda number: (result.epochs[number].validation_ndcg, -number))
+    states = {f"step-000000020-0002-{best_of_two:04d}", f"step-000000030-0003-{result.best_epoch:04d}"}
+    models = {result.checkpoint, f"best-{best_of_two:04d}"}
+    assert {path.name for path in tmp_path.iterdir()} == {*states, *models, "here"}
 
 
 def test_one_seed_gives_one_model_bit_for_bit(snapshot, tmp_path):

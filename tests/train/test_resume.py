@@ -65,6 +65,15 @@ def whole(snapshot, tmp_path_factory):
     return told
 
 
+def states_in(folder):
+    """The states by step and epoch, without the best so far."""
+    return sorted(path.name.rsplit("-", 1)[0] for path in folder.glob("step-*"))
+
+
+def models_in(folder):
+    return {path.name for path in folder.glob("best-*")}
+
+
 def figures(result):
     return [(epoch.number, epoch.validation_ndcg, epoch.steps) for epoch in result.epochs]
 
@@ -111,10 +120,10 @@ def test_a_run_with_averages_goes_on_bit_for_bit(snapshot, tmp_path):
 @pytest.mark.parametrize("file", ["state.safetensors", "progress.json", "manifest.json"])
 def test_a_torn_state_is_passed_over_for_the_one_before(snapshot, whole, tmp_path, file):
     train(snapshot, tmp_path, stop_after=15)
-    newest = tmp_path / "step-000000015-0001" / file
+    newest = tmp_path / "step-000000015-0001-0000" / file
     newest.write_bytes(newest.read_bytes()[:-3])
     resumed = train(snapshot, tmp_path)
-    assert "step-000000015-0001 is passed over" in resumed[1].notes[0]
+    assert "step-000000015-0001-0000 is passed over" in resumed[1].notes[0]
     assert resumed[1].notes[-1] == f"going on after step 12 of {N_STEPS}"
     assert_same(resumed, whole)
 
@@ -122,11 +131,10 @@ def test_a_torn_state_is_passed_over_for_the_one_before(snapshot, whole, tmp_pat
 def test_newer_states_that_are_passed_over_do_not_count_among_the_newest(snapshot, whole, tmp_path):
     (tmp_path / "given").mkdir()
     for step in (900, 901):
-        FolderStore(str(tmp_path / "states")).put(f"step-{step:09d}-0000", tmp_path / "given")
+        FolderStore(str(tmp_path / "states")).put(f"step-{step:09d}-0000-0000", tmp_path / "given")
     stopped, watcher, _ = train(snapshot, tmp_path / "states", stop_after=15)
     assert (stopped.is_stopped, len(watcher.notes)) == (True, 2)
-    names = {path.name for path in (tmp_path / "states").iterdir()}
-    assert names == {"step-000000012-0001", "step-000000015-0001", stopped.checkpoint}
+    assert states_in(tmp_path / "states") == ["step-000000012-0001", "step-000000015-0001"]
     assert_same(train(snapshot, tmp_path / "states"), whole)
 
 
@@ -154,8 +162,31 @@ def test_a_state_without_its_best_model_is_passed_over(snapshot, whole, tmp_path
 
 def test_the_state_before_validation_stays_while_that_after_it_is_written(snapshot, tmp_path):
     result, _, _ = train(snapshot, tmp_path, replace(WANTED, checkpoint_steps=10))
-    states = {"step-000000030-0002", "step-000000030-0003"}
-    assert {path.name for path in tmp_path.iterdir()} == {*states, result.checkpoint}
+    assert states_in(tmp_path) == ["step-000000030-0002", "step-000000030-0003"]
+    assert models_in(tmp_path) >= {result.checkpoint}
+
+
+def test_a_torn_state_after_a_better_epoch_leaves_the_one_before_with_its_own_best_model(
+    snapshot, tmp_path, monkeypatch
+):
+    figures, settings = [0.5, 0.6], replace(WANTED, checkpoint_steps=10)
+    monkeypatch.setattr(loop, "validation_ndcg", lambda *_: figures.pop(0))
+
+    def dies(self, result):
+        if result.number == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Watcher, "epoch", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(snapshot, tmp_path, settings)
+    assert states_in(tmp_path) == ["step-000000020-0001", "step-000000020-0002"]
+    assert models_in(tmp_path) == {"best-0000", "best-0001"}
+    (tmp_path / "step-000000020-0002-0001" / "state.safetensors").write_bytes(b"torn")
+    figures += [0.6, 0.7]
+    result, watcher, _ = train(snapshot, tmp_path, settings)
+    assert watcher.notes[-1] == f"going on after step 20 of {N_STEPS}"
+    assert (result.checkpoint, figures) == ("best-0002", [])
 
 
 def test_a_run_goes_on_bit_for_bit_where_batches_teach_nothing(tmp_path):
@@ -206,8 +237,8 @@ def test_a_run_that_died_between_its_best_model_and_its_state_ends_alike(snapsho
 
 def test_only_the_newest_states_and_the_best_model_stay(snapshot, tmp_path):
     result, _, _ = train(snapshot, tmp_path, replace(WANTED, keep_checkpoints=3))
-    states = {"step-000000024-0002", "step-000000028-0002", "step-000000030-0003"}
-    assert {path.name for path in tmp_path.iterdir()} == {*states, result.checkpoint}
+    assert states_in(tmp_path) == ["step-000000024-0002", "step-000000028-0002", "step-000000030-0003"]
+    assert models_in(tmp_path) >= {result.checkpoint}
 
 
 def test_a_batch_weighs_as_many_events_as_it_has(snapshot, tmp_path, monkeypatch):
