@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 DATA = Path(__file__).parent / "data"
-FILES_OF_TESTS = ("unit", "contracts", "train", "spark", "jobs", "distributed", "e2e")
+# The long ones of e2e before the many of middle length, so that no worker waits for a long one in the end.
+FILES_OF_TESTS = ("unit", "contracts", "train", "e2e", "spark", "jobs", "distributed")
 
 # Nothing that a test does may depend on where the machine stands.
 os.environ["TZ"] = "UTC"
@@ -40,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Cheap layers first: what is broken at the bottom is told at once."""
+    """Cheap layers first: what is broken at the bottom is told at once. Then the long ones."""
     items.sort(key=_layer)
 
 
