@@ -25,24 +25,16 @@ class Histories:
     def __len__(self) -> int:
         return len(self.length)
 
-    def rows(self, selection: slice | NDArray[np.int64]) -> Histories:
-        """The selected rows, in the selection's order."""
+    def rows(self, selection: slice | NDArray[np.int64], columns: slice = slice(None)) -> Histories:
+        """The selected rows, in the selection's order. columns: must hold all that is not padding."""
         return Histories(
-            self.item_index[selection],
-            self.event_type[selection],
-            self.gap_seconds[selection],
-            self.value[selection],
+            self.item_index[selection, columns],
+            self.event_type[selection, columns],
+            self.gap_seconds[selection, columns],
+            self.value[selection, columns],
             self.length[selection],
         )
 
     def without_padding(self, selection: NDArray[np.int64]) -> Histories:
         """The selected rows, as wide as the longest of them; width 1 where all are empty."""
-        length = self.length[selection]
-        wide = slice(max(int(length.max(initial=0)), 1))
-        return Histories(
-            self.item_index[selection, wide],
-            self.event_type[selection, wide],
-            self.gap_seconds[selection, wide],
-            self.value[selection, wide],
-            length,
-        )
+        return self.rows(selection, slice(max(int(self.length[selection].max(initial=0)), 1)))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
 from behavior_lib.data.histories import Histories
 from behavior_lib.data.order import MIXED_BATCHES, Pool, by_length, in_order, pools, shuffled, stretch
@@ -52,12 +51,10 @@ class Loader:
         epoch = self._pools(number)
         own = stretch(_batches(epoch), self.rank, self.size)[start:]
 
-        def arrange(pool: Pool, rows: Rows) -> list[NDArray[np.int64]]:
-            random = np.random.default_rng((self.seed, number, pool.number))
-            return by_length(rows.histories.length, self.batch_size, random)
-
         for pool, rows in self._read(epoch, own, HISTORY):
-            for place, selection in enumerate(arrange(pool, rows), pool.first):
+            random = np.random.default_rng((self.seed, number, pool.number))
+            batches = by_length(rows.histories.length, self.batch_size, random)
+            for place, selection in enumerate(batches, pool.first):
                 if place in own:
                     yield NumberedHistories(place, rows.histories.without_padding(selection))
             del rows  # before the next pool is put together
@@ -81,9 +78,9 @@ class Loader:
 
     def _read(self, epoch: tuple[Pool, ...], own: range, columns: tuple[str, ...]) -> Iterator[tuple[Pool, Rows]]:
         """The pools that have some of the batches, with their rows."""
-        needed = [pool for pool in epoch if pool.first < own.stop and own.start < pool.first + pool.batches]
-        if not own or not needed:
+        if not own:
             return
+        needed = [pool for pool in epoch if pool.first < own.stop and own.start < pool.first + pool.batches]
         groups = READERS[self.reader]([group for pool in needed for group in pool.groups], columns)
         with Prefetch(groups, GROUPS_AHEAD) as ready:
             for pool in needed:

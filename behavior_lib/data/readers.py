@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from behavior_lib.data.files import open_parquet
 from behavior_lib.data.order import RowGroup
@@ -22,12 +22,10 @@ Reader = Callable[[Sequence[RowGroup], Sequence[str]], Iterator[Rows]]
 
 def read_with_pyarrow(groups: Sequence[RowGroup], columns: Sequence[str]) -> Iterator[Rows]:
     """Row groups by pyarrow alone. Raises DataRefused for null or ragged arrays."""
-    opened: tuple[str, pq.ParquetFile] | None = None
-    for group in groups:
-        path = group.file.path
-        if opened is None or opened[0] != path:
-            opened = (path, open_parquet(path))
-        yield _rows(group, opened[1].read_row_group(group.number, columns=list(columns)))
+    for path, own in groupby(groups, key=lambda group: group.file.path):
+        parquet = open_parquet(path)
+        for group in own:
+            yield _rows(group, parquet.read_row_group(group.number, columns=list(columns)))
 
 
 def read_with_petastorm(groups: Sequence[RowGroup], columns: Sequence[str]) -> Iterator[Rows]:

@@ -66,14 +66,15 @@ class Snapshot:
             mend = f"drop the table feature {_SIDE_FILES} and purge it"
             raise DataRefused("the table may hold deleted rows in its files", where=location, mend=mend)
         actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        # A URI percent-encodes a local folder's name; the log has the path below it as it is on disk.
+        local = [str(Path(root).absolute() / action["path"]) for action in actions]
+        paths = table.file_uris() if "://" in root else local
+        for folder in {root, *(path.rsplit("/", 1)[0] for path in paths)}:
+            _refuse_pickles(folder)
         by_split: dict[str, list[DataFile]] = {}
-        for uri, action in zip(table.file_uris(), actions, strict=True):
-            # A URI percent-encodes a local folder's name; the log has the path below it as it is on disk.
-            path = uri if "://" in root else str(Path(root).absolute() / action["path"])
-            _refuse_pickles(path.rsplit("/", 1)[0])
+        for path, action in zip(paths, actions, strict=True):
             split = action[f"partition.{SEQUENCES.split}"]
             by_split.setdefault(split, []).append(DataFile(path, _row_groups(path, action["num_records"])))
-        _refuse_pickles(root)
         in_order = {split: tuple(sorted(files, key=lambda file: file.path)) for split, files in by_split.items()}
         return cls(location, version, in_order)
 

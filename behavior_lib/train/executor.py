@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
 import torch
 from numpy.typing import NDArray
 
-from behavior_lib import errors
 from behavior_lib.data.snapshot import Snapshot
-from behavior_lib.errors import BehaviorError, TrainingFailed
+from behavior_lib.errors import BehaviorError
 from behavior_lib.train.communicator import HorovodCommunicator
 from behavior_lib.train.messages import Silent
+from behavior_lib.train.reason import as_text, from_text
 from behavior_lib.train.settings import RunSettings
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.worker import train_rank
@@ -32,8 +31,7 @@ def run_in_task(settings: str, snapshot: str, counts: NDArray[int]) -> str:  # t
         result = train_rank(run, files, torch.from_numpy(counts), communicator, Silent(), lambda: False)
     except BehaviorError as error:
         with tempfile.TemporaryDirectory() as folder:
-            told = {"kind": type(error).__name__, "sentence": str(error)}
-            (Path(folder) / _FILE).write_text(json.dumps(told), encoding="utf-8")
+            (Path(folder) / _FILE).write_text(as_text(error), encoding="utf-8")
             FolderStore(run.checkpoints_of(files)).put(f"{_REASON}{communicator.rank}", Path(folder))
         raise
     communicator.close()
@@ -47,8 +45,6 @@ def reason(store: FolderStore) -> BehaviorError | None:
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
             store.get(name, Path(folder))
-            told = json.loads((Path(folder) / _FILE).read_text(encoding="utf-8"))
-        kind: type[BehaviorError] = getattr(errors, told["kind"], TrainingFailed)
-        found = found or kind(told["sentence"])
+            found = found or from_text((Path(folder) / _FILE).read_text(encoding="utf-8"))
         store.remove(name)
     return found

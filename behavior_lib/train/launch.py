@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -22,9 +21,9 @@ import torch
 from safetensors.torch import save_file
 
 import behavior_lib
-from behavior_lib import errors
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
 from behavior_lib.errors import BehaviorError, EnvironmentProblem, TrainingFailed
+from behavior_lib.train import reason
 from behavior_lib.train.heartbeat import Heartbeat, clear_heartbeats, read_heartbeats, who_hangs
 from behavior_lib.train.messages import MESSAGES, Message, MessageReader, Note
 from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
@@ -241,10 +240,7 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 def _failure(folder: Path) -> BehaviorError:
     """The sentence that a worker left, or the last words of the log."""
     for path in sorted(folder.glob(f"{FAILURE}-*.json")):
-        reason = json.loads(path.read_text(encoding="utf-8"))
-        kind = getattr(errors, reason["kind"], TrainingFailed)
-        failure: BehaviorError = kind(reason["sentence"])
-        return failure
+        return reason.from_text(path.read_text(encoding="utf-8"))
     text = (folder / LOG).read_text(encoding="utf-8", errors="replace")
     if _PORT_TAKEN.search(text):
         mend = "end the program that holds the port, or run again"

@@ -79,6 +79,11 @@ def fit(
     return FitResult(best, progress.best, progress.done, seconds, memory, tuple(progress.epochs), is_stopped)
 
 
+def steps_of(train: Loader, settings: FitSettings) -> list[int]:
+    """Steps of the optimizer in each epoch, the same on all ranks."""
+    return [-(-train.steps_in(number) // settings.accumulate) for number in range(settings.epochs)]
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A batch as the model reads it, what its loss draws, and the seed of its dropout."""
@@ -110,7 +115,7 @@ class _Trainer:
         self._train = Loader(snapshot, TRAIN, settings.batch_size, settings.reader, settings.seed, rank, size)
         at_once = rows_at_once(model.spec.n_items)
         self._validation = Loader(snapshot, VALIDATION, at_once, settings.reader, settings.seed, rank, size)
-        self._steps = [-(-self._train.steps_in(number) // settings.accumulate) for number in range(settings.epochs)]
+        self._steps = steps_of(self._train, settings)
         self._optimizer = Optimizer(model, settings, sum(self._steps))
         self._checkpoints = Checkpoints(store, self._optimizer.tensors(), settings.keep_checkpoints)
         self.progress = self._begin(snapshot)

@@ -87,7 +87,7 @@ class RunSettings:
 class EpochResult:
     """One epoch, over all ranks.
 
-    loss: mean over the steps. validation_ndcg: mean NDCG@k over the users of the validation split. seconds: of the
+    loss: mean over the events. validation_ndcg: mean NDCG@k over the users of the validation split. seconds: of the
     epoch with its validation. tokens_per_second: events read in training, without validation. steps: of one rank.
     """
 

@@ -12,7 +12,6 @@ import fsspec
 from behavior_lib.errors import DataRefused
 
 MANIFEST = "manifest.json"
-_CHUNK = 2**22
 
 
 class FolderStore:
@@ -79,8 +78,5 @@ class FolderStore:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(_CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,6 +21,7 @@ from behavior_lib.models.base import SequenceModel
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.build import build_model
 from behavior_lib.tables.sequences import TRAIN
+from behavior_lib.train.loop import steps_of
 from behavior_lib.train.optimizer import Optimizer
 from behavior_lib.train.settings import RunSettings
 
@@ -56,7 +57,7 @@ def estimate(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> Estim
     """Try a few steps in this process and reckon the run from them. Nothing is written."""
     fit = run.fit
     loader = Loader(snapshot, TRAIN, fit.batch_size, fit.reader, fit.seed, 0, run.workers)
-    steps = sum(-(-loader.steps_in(number) // fit.accumulate) for number in range(fit.epochs))
+    steps = sum(steps_of(loader, fit))
     model, optimizer = _begin(run, counts, steps)
     process = psutil.Process(os.getpid())
     seconds, before = [], process.memory_info().rss

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ from torch import Tensor
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.errors import BehaviorError
 from behavior_lib.models.build import build_model
+from behavior_lib.train import reason
 from behavior_lib.train.communicator import Communicator, connect
 from behavior_lib.train.heartbeat import WatchedCommunicator
 from behavior_lib.train.loop import Observer, fit
@@ -39,8 +39,7 @@ def main(folder: Path) -> int:
     try:
         _train(folder)
     except BehaviorError as error:
-        reason = {"kind": type(error).__name__, "sentence": str(error)}
-        (folder / f"{FAILURE}-{os.getpid()}.json").write_text(json.dumps(reason), encoding="utf-8")
+        (folder / f"{FAILURE}-{os.getpid()}.json").write_text(reason.as_text(error), encoding="utf-8")
         return 1
     return 0
 

@@ -54,15 +54,6 @@ class Watcher:
         self.notes.append(sentence)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Models this small lose more to several threads than they win."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def snapshot(tmp_path_factory):
     path = tmp_path_factory.mktemp("tables") / "sequences"

@@ -19,14 +19,6 @@ N_STEPS = 30  # three epochs of ten
 WANTED = replace(SETTINGS, checkpoint_steps=4, tokens_per_row=9.0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def snapshot(tmp_path_factory):
     """Rows of different lengths in three files."""
@@ -58,11 +50,7 @@ def train(snapshot, folder, settings=WANTED, stop_after=None):
 
 @pytest.fixture(scope="module")
 def whole(snapshot, tmp_path_factory):
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    told = train(snapshot, tmp_path_factory.mktemp("whole"))
-    torch.set_num_threads(before)
-    return told
+    return train(snapshot, tmp_path_factory.mktemp("whole"))
 
 
 def states_in(folder):
