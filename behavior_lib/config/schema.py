@@ -106,6 +106,7 @@ class ModelConfig:
 @dataclass
 class TrainConfig:
     workers: int = 2
+    min_workers: int | None = None  # Horovod goes on while so many are left; null: a lost worker starts all again
     communicator: CommunicatorName = CommunicatorName.horovod
     launcher: LauncherName = LauncherName.local  # processes on this machine, or one in each of so many Spark tasks
     reader: ReaderName = ReaderName.petastorm

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from behavior_lib.data.histories import Histories
-from behavior_lib.data.order import MIXED_BATCHES, Pool, by_length, in_order, pools, shuffled, stretch
+from behavior_lib.data.order import (
+    MIXED_BATCHES,
+    Pool,
+    Reading,
+    by_length,
+    in_order,
+    pools,
+    shuffled,
+    stretch,
+    unread,
+)
 from behavior_lib.data.prefetch import Prefetch
 from behavior_lib.data.readers import READERS
 from behavior_lib.data.rows import HISTORY, Rows
@@ -46,41 +57,53 @@ class Loader:
     rank: int = 0
     size: int = 1
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[NumberedHistories]:
-        """The rank's batches of one epoch, without the first `start` of them."""
+    def epoch(self, number: int, start: int = 0, earlier: Sequence[Reading] = ()) -> Iterator[NumberedHistories]:
+        """The rank's batches of one epoch, without the first `start` of them.
+
+        earlier: what groups of other sizes read of the epoch before; the ranks share what they left.
+        """
         epoch = self._pools(number)
-        own = stretch(_batches(epoch), self.rank, self.size)[start:]
+        own = self._own(unread(_batches(epoch), earlier))[start:]
+        wanted = frozenset(own.tolist())
 
         for pool, rows in self._read(epoch, own, HISTORY):
             random = np.random.default_rng((self.seed, number, pool.number))
             batches = by_length(rows.histories.length, self.batch_size, random)
             for place, selection in enumerate(batches, pool.first):
-                if place in own:
+                if place in wanted:
                     yield NumberedHistories(place, rows.histories.without_padding(selection))
             del rows  # before the next pool is put together
 
-    def steps_in(self, number: int) -> int:
+    def steps_in(self, number: int, earlier: Sequence[Reading] = ()) -> int:
         """How many batches the rank with most of them has in an epoch; the others have so many or one fewer."""
-        return -(-_batches(self._pools(number)) // self.size)
+        return -(-len(unread(_batches(self._pools(number)), earlier)) // self.size)
 
     def in_order(self) -> Iterator[Rows]:
         """The rank's share of the rows, targets with them, in the order of the files; never mixed."""
         everything = pools(self.snapshot.files.get(self.split, ()), self.batch_size)
-        own = stretch(_batches(everything), self.rank, self.size)
+        own = self._own(unread(_batches(everything), ()))
+        wanted = frozenset(own.tolist())
         for pool, rows in self._read(everything, own, (*HISTORY, SEQUENCES.target_index)):
             for place, selection in enumerate(in_order(len(rows), self.batch_size), pool.first):
-                if place in own:
+                if place in wanted:
                     yield rows.select(selection)
+
+    def _own(self, batches: NDArray[np.int64]) -> NDArray[np.int64]:
+        return batches[stretch(len(batches), self.rank, self.size)]
 
     def _pools(self, epoch: int) -> tuple[Pool, ...]:
         files = shuffled(self.snapshot.files.get(self.split, ()), self.seed, epoch)
         return pools(files, self.batch_size, MIXED_BATCHES)
 
-    def _read(self, epoch: tuple[Pool, ...], own: range, columns: tuple[str, ...]) -> Iterator[tuple[Pool, Rows]]:
-        """The pools that have some of the batches, with their rows."""
-        if not own:
+    def _read(
+        self, epoch: tuple[Pool, ...], own: NDArray[np.int64], columns: tuple[str, ...]
+    ) -> Iterator[tuple[Pool, Rows]]:
+        """The pools that have some of the batches, with their rows. own: ascending."""
+        if not len(own):
             return
-        needed = [pool for pool in epoch if pool.first < own.stop and own.start < pool.first + pool.batches]
+        # How many of the own batches come before each pool, and before the one after it.
+        before = np.searchsorted(own, [pool.first for pool in epoch] + [_batches(epoch)])
+        needed = [pool for pool, low, high in zip(epoch, before, before[1:], strict=False) if low < high]
         groups = READERS[self.reader]([group for pool in needed for group in pool.groups], columns)
         with Prefetch(groups, GROUPS_AHEAD) as ready:
             for pool in needed:

@@ -68,9 +68,29 @@ def shuffled(files: Sequence[DataFile], seed: int, epoch: int) -> tuple[DataFile
     return tuple(files[place] for place in np.random.default_rng((seed, epoch)).permutation(len(files)))
 
 
-def stretch(batches: int, rank: int, size: int) -> range:
+@dataclass(frozen=True)
+class Reading:
+    """How far `size` ranks together read a list of batches: `each` of them from the head of every rank's stretch."""
+
+    size: int
+    each: int
+
+
+def stretch(batches: int, rank: int, size: int) -> slice:
     """The batches of one rank: the list cut into `size` stretches that differ by one batch at most."""
-    return range(batches * rank // size, batches * (rank + 1) // size)
+    return slice(batches * rank // size, batches * (rank + 1) // size)
+
+
+def unread(batches: int, readings: Sequence[Reading]) -> NDArray[np.int64]:
+    """The batches, ascending, that are left of the list 0 … batches - 1 after groups of ranks read it, one by one.
+
+    Each group cut what was left for it into stretches of its own: ranks that are lost leave no batch out.
+    """
+    left = np.arange(batches)
+    for reading in readings:
+        parts = [left[stretch(len(left), rank, reading.size)][reading.each :] for rank in range(reading.size)]
+        left = np.concatenate(parts)
+    return left
 
 
 def by_length(length: NDArray[np.int32], batch_size: int, random: np.random.Generator) -> list[NDArray[np.int64]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
-from behavior_lib.errors import BehaviorError, ConfigError, EnvironmentProblem, TrainingFailed
+from behavior_lib.errors import BehaviorError, ConfigError, TrainingFailed
+from behavior_lib.train.communicator import without_horovod
 from behavior_lib.train.executor import reason, run_in_task
 from behavior_lib.train.launch import fetch
 from behavior_lib.train.messages import Message, Note
@@ -65,8 +66,7 @@ def _run(settings: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> FitR
     try:
         import horovod.spark
     except ImportError:
-        mend = "run make setup, or --set train.launcher=local train.communicator=torch"
-        raise EnvironmentProblem("Horovod is not installed", mend=mend) from None
+        raise without_horovod("train.launcher=local train.communicator=torch") from None
     arguments = (settings.to_json(), snapshot.to_json(), counts.items)
     told = horovod.spark.run(run_in_task, args=arguments, num_proc=settings.workers, use_gloo=True, env=None, verbose=0)
     return FitResult.from_json(told[0])

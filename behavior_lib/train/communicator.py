@@ -89,8 +89,7 @@ class HorovodCommunicator(_Unwatched):
         try:
             import horovod.torch as horovod
         except ImportError:
-            mend = "run make setup, or --set train.communicator=torch"
-            raise EnvironmentProblem("Horovod is not installed", mend=mend) from None
+            raise without_horovod() from None
         self._horovod: Any = horovod
         horovod.init()
         self.rank: int = horovod.rank()
@@ -186,6 +185,11 @@ def connect(name: str, rendezvous: str) -> Communicator:
     if name == "torch":
         return TorchCommunicator("env://" if "MASTER_ADDR" in os.environ else rendezvous)
     return SingleProcess()
+
+
+def without_horovod(instead: str = "train.communicator=torch") -> EnvironmentProblem:
+    """What to raise where Horovod cannot be imported. instead: the settings that go without it."""
+    return EnvironmentProblem("Horovod is not installed", mend=f"run make setup, or --set {instead}")
 
 
 def _shared(text: str, broadcast: Callable[[Tensor, str], object]) -> str:

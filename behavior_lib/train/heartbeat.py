@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from behavior_lib.train.communicator import Communicator
 
 _FILE = "heartbeat-{rank}.json"
-_BYTES = 200  # of a record, whatever it says: a shorter one must not leave the end of a longer
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,9 @@ class WatchedCommunicator:
     def __init__(self, inner: Communicator, folder: Path) -> None:
         self._inner, self.rank, self.size = inner, inner.rank, inner.size
         self._calls, self._name = 0, "start"
-        self._file = os.open(folder / _FILE.format(rank=inner.rank), os.O_RDWR | os.O_CREAT)
+        if inner.rank == 0:
+            clear_heartbeats(folder, inner.size)  # of ranks that were lost, where a smaller group goes on
+        self._file = folder / _FILE.format(rank=inner.rank)
         self._tell(self._name, waits=False)
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
@@ -73,7 +74,6 @@ class WatchedCommunicator:
     def close(self) -> None:
         """See Communicator."""
         self._inner.close()
-        os.close(self._file)
 
     @contextmanager
     def _waiting(self, name: str) -> Iterator[None]:
@@ -83,23 +83,29 @@ class WatchedCommunicator:
         self._tell(name, waits=False)
 
     def _tell(self, name: str, waits: bool) -> None:
-        record = json.dumps(asdict(Heartbeat(self._calls, name[:80], waits, time.time(), os.getpid())))
-        os.pwrite(self._file, record.ljust(_BYTES).encode(), 0)
+        record = asdict(Heartbeat(self._calls, name, waits, time.time(), os.getpid()))
+        self._file.write_text(json.dumps(record), encoding="utf-8")
 
 
-def read_heartbeats(folder: Path, size: int) -> list[Heartbeat] | None:
-    """Of ranks 0 to size - 1; None where one has not told anything yet."""
+def read_heartbeats(folder: Path) -> list[Heartbeat] | None:
+    """Of all ranks, in their order; None where none has told anything yet, or one is writing."""
+    ranks = _ranks_in(folder)
     try:
-        texts = [(folder / _FILE.format(rank=rank)).read_text(encoding="utf-8") for rank in range(size)]
-        return [Heartbeat(**json.loads(text)) for text in texts]
-    except (OSError, ValueError):
+        texts = [ranks[rank].read_text(encoding="utf-8") for rank in range(len(ranks))]
+        return [Heartbeat(**json.loads(text)) for text in texts] or None
+    except (KeyError, OSError, ValueError):
         return None
 
 
-def clear_heartbeats(folder: Path) -> None:
-    """Forget the ranks of an earlier start."""
-    for path in folder.glob(_FILE.format(rank="*")):
-        path.unlink()
+def clear_heartbeats(folder: Path, size: int = 0) -> None:
+    """Forget the ranks from `size` on: those of an earlier start, or of a larger group."""
+    for rank, path in _ranks_in(folder).items():
+        if rank >= size:
+            path.unlink(missing_ok=True)
+
+
+def _ranks_in(folder: Path) -> dict[int, Path]:
+    return {int(path.stem.rsplit("-", 1)[1]): path for path in folder.glob(_FILE.format(rank="*"))}
 
 
 def who_hangs(heartbeats: Sequence[Heartbeat], is_frozen: Callable[[int], bool] = lambda process: False) -> str:

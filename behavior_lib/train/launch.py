@@ -24,6 +24,8 @@ import behavior_lib
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
 from behavior_lib.errors import BehaviorError, EnvironmentProblem, TrainingFailed
 from behavior_lib.train import reason
+from behavior_lib.train.communicator import without_horovod
+from behavior_lib.train.elastic import elastic_command
 from behavior_lib.train.heartbeat import Heartbeat, clear_heartbeats, read_heartbeats, who_hangs
 from behavior_lib.train.messages import MESSAGES, Message, MessageReader, Note
 from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
@@ -49,7 +51,8 @@ def launch(settings: RunSettings, snapshot: Snapshot, counts: TrainCounts, liste
     earlier call began goes on from the state that it stored. Where processes die or hang without a reason of their own,
     all are started again from the newest state, up to settings.restarts times, unless they had done no step. SIGTERM to
     this process lets the run store its state, and the result says that it is stopped; else its checkpoint is a folder
-    below settings.folder.
+    below settings.folder. With settings.min_workers the ranks that are left go on by themselves when one is lost, as
+    long as they are so many.
     Raises EnvironmentProblem where the processes cannot start, TrainingFailed where they fail, hang or take longer than
     settings.timeout_minutes, and what a worker refused, as it refused it. No process is left behind.
     """
@@ -97,6 +100,8 @@ class _Watch:
                 if time.monotonic() > self._deadline:
                     raise self._out_of_time()
                 self._pass_on()
+                if self._settings.min_workers is not None and _refusals(self._folder):
+                    break  # the others would try again what this rank refused
                 if (culprit := self._who_hangs()) is not None:
                     mend = "see that file, or raise train.stall_minutes"
                     return TrainingFailed("training hangs", where=str(self._folder / LOG), value=culprit, mend=mend)
@@ -108,7 +113,7 @@ class _Watch:
 
     def may_start_again(self, failure: BehaviorError) -> bool:
         """Not for what a worker refused, and not where the newest start got nowhere."""
-        is_accident = type(failure) is TrainingFailed and not list(self._folder.glob(f"{FAILURE}-*.json"))
+        is_accident = type(failure) is TrainingFailed and not _refusals(self._folder)
         return is_accident and self._has_moved and self._starts <= self._settings.restarts
 
     def _pass_on(self) -> None:
@@ -122,7 +127,7 @@ class _Watch:
 
     def _who_hangs(self) -> str | None:
         """None as long as heartbeats change: by this process's own clock, which nobody sets."""
-        heartbeats = read_heartbeats(self._folder, self._settings.workers)
+        heartbeats = read_heartbeats(self._folder)
         if heartbeats != self._heartbeats:
             self._heartbeats, self._changed = heartbeats, time.monotonic()
         if heartbeats is None or time.monotonic() - self._changed < 60 * self._settings.stall_minutes:
@@ -173,8 +178,9 @@ def commands(settings: RunSettings) -> list[list[str]]:
     if settings.communicator != "horovod":
         return [worker] * (settings.workers if settings.communicator == "torch" else 1)
     if find_spec("horovod") is None:
-        mend = "run make setup, or --set train.communicator=torch"
-        raise EnvironmentProblem("Horovod is not installed", mend=mend)
+        raise without_horovod()
+    if settings.min_workers is not None:
+        return [elastic_command(settings.workers, settings.min_workers, _loopback(), worker)]
     ranks = ["-np", str(settings.workers), "-H", f"localhost:{settings.workers}"]
     return [[sys.executable, "-m", "horovod.runner.launch", "--gloo", *ranks, *worker]]
 
@@ -237,9 +243,14 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         process.wait()
 
 
+def _refusals(folder: Path) -> list[Path]:
+    """What workers left that knew why they failed."""
+    return sorted(folder.glob(f"{FAILURE}-*.json"))
+
+
 def _failure(folder: Path) -> BehaviorError:
     """The sentence that a worker left, or the last words of the log."""
-    for path in sorted(folder.glob(f"{FAILURE}-*.json")):
+    for path in _refusals(folder):
         return reason.from_text(path.read_text(encoding="utf-8"))
     text = (folder / LOG).read_text(encoding="utf-8", errors="replace")
     if _PORT_TAKEN.search(text):

@@ -116,7 +116,7 @@ class _Trainer:
         at_once = rows_at_once(model.spec.n_items)
         self._validation = Loader(snapshot, VALIDATION, at_once, settings.reader, settings.seed, rank, size)
         self._steps = steps_of(self._train, settings)
-        self._optimizer = Optimizer(model, settings, sum(self._steps))
+        self._optimizer = Optimizer(model, settings)
         self._checkpoints = Checkpoints(store, self._optimizer.tensors(), settings.keep_checkpoints)
         self.progress = self._begin(snapshot)
 
@@ -142,8 +142,13 @@ class _Trainer:
         progress, passed = self._checkpoints.restore(self._communicator)
         for sentence in passed:
             self._observer.note(sentence)
+        progress.shared_by(self._communicator.size, self._settings.accumulate)
+        if progress.earlier:
+            left = self._train.steps_in(progress.epoch, progress.earlier)
+            self._steps[progress.epoch] = -(-left // self._settings.accumulate)
+        self._total = progress.done - progress.step + sum(self._steps[progress.epoch :])
         if progress.done:
-            self._observer.note(f"going on after step {progress.done} of {sum(self._steps)}")
+            self._observer.note(f"going on after step {progress.done} of {self._total}")
             for result in progress.epochs:
                 self._observer.epoch(result)
             return progress
@@ -159,7 +164,7 @@ class _Trainer:
         progress, settings = self.progress, self._settings
         self._model.train()
         began, before = time.monotonic(), progress.seconds
-        batches = self._train.epoch(progress.epoch, progress.step * settings.accumulate)
+        batches = self._train.epoch(progress.epoch, progress.step * settings.accumulate, progress.earlier)
         with Prefetch(map(self._prepare, batches), AHEAD) as ready:
             while progress.step < self._steps[progress.epoch]:
                 is_last = self._step(list(islice(ready, settings.accumulate)), should_stop())
@@ -189,12 +194,12 @@ class _Trainer:
                 raise self._failed("the loss is not a number or too high", value, batches)
             loss, tokens = loss + seen * value, tokens + seen
         stops = self._communicator.average_gradients(self._model, float(wants_stop), self._settings.half_gradients)
-        norm = self._optimizer.step(progress.done)
+        norm = self._optimizer.step(progress.done, self._total)
         if not math.isfinite(norm):
             raise self._failed("the gradient is not a number", norm, batches)
         progress.step, progress.done = progress.step + 1, progress.done + 1
         progress.loss, progress.tokens = progress.loss + loss, progress.tokens + tokens
-        self._observer.step(progress.done, sum(self._steps), loss / max(tokens, 1), tokens)
+        self._observer.step(progress.done, self._total, loss / max(tokens, 1), tokens)
         return stops > 0
 
     def _add_gradients(self, prepared: Prepared) -> tuple[int, float]:
@@ -211,7 +216,8 @@ class _Trainer:
         progress, began = self.progress, time.monotonic()
         ndcg = validation_ndcg(self._model, self._validation, self._communicator, self._settings.k)
         loss, tokens = self._communicator.sum("epoch", [progress.loss, progress.tokens])
-        seconds, steps = progress.seconds + time.monotonic() - began, self._steps[progress.epoch]
+        seconds = progress.seconds + time.monotonic() - began
+        steps = progress.step + sum(reading.each // self._settings.accumulate for reading in progress.earlier)
         return EpochResult(progress.epoch, loss / tokens, ndcg, seconds, tokens / progress.seconds, steps)
 
     def _save(self) -> None:

@@ -31,14 +31,14 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
 
 
 class Optimizer:
-    """Takes the steps of one model. total: steps of the whole run.
+    """Takes the steps of one model.
 
     Where settings.average is not 0, a moving average of the weights is kept beside them: after step t (from 1) it moves
     by 1 - min(average, (1 + t) / (10 + t)) of the way to the weights, so that it forgets the start soon.
     """
 
-    def __init__(self, model: nn.Module, settings: FitSettings, total: int) -> None:
-        self._model, self._settings, self._total = model, settings, total
+    def __init__(self, model: nn.Module, settings: FitSettings) -> None:
+        self._model, self._settings = model, settings
         self._adam = torch.optim.AdamW(parameter_groups(model, settings.weight_decay))
         self._state = self._first_state()
         names = [name for name, _ in model.named_parameters()] if settings.average else []
@@ -63,8 +63,8 @@ class Optimizer:
                 parameter.grad = torch.zeros_like(parameter)
             parameter.grad.zero_()
 
-    def step(self, done: int) -> float:
-        """Take a step down the gradients, clipped. done: steps before it.
+    def step(self, done: int, total: int) -> float:
+        """Take a step down the gradients, clipped. done: steps before it; total: of the whole run.
 
         Returns the norm of the gradients; where it is not finite no step is taken.
         """
@@ -72,7 +72,7 @@ class Optimizer:
         if not math.isfinite(norm):
             return norm
         for group in self._adam.param_groups:
-            group["lr"] = learning_rate(done, self._total, self._settings)
+            group["lr"] = learning_rate(done, total, self._settings)
         self._adam.step()
         decay = min(self._settings.average, (2 + done) / (11 + done))
         for name, average in self._averages.items():

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 
-from behavior_lib.config.schema import BatchOf, CommunicatorName, Config, Scaling, TrainConfig
+from behavior_lib.config.schema import BatchOf, CommunicatorName, Config, LauncherName, TrainConfig
 from behavior_lib.data.snapshot import TrainCounts
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import ModelSpec
-from behavior_lib.train.settings import FitSettings, RunSettings
-
-_SCALES: dict[Scaling, Callable[[int], float]] = {
-    Scaling.none: lambda parts: 1.0,
-    Scaling.sqrt: math.sqrt,
-    Scaling.linear: float,
-}
+from behavior_lib.train.settings import SCALES, FitSettings, RunSettings
 
 
 def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
@@ -56,6 +49,8 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
         checkpoints=place,
         restarts=train.restarts,
         stall_minutes=train.stall_minutes,
+        min_workers=train.min_workers,
+        learning_rate_scaling=train.learning_rate_scaling.value,
     )
 
 
@@ -65,7 +60,7 @@ def _fit(config: Config, counts: TrainCounts, workers: int) -> FitSettings:
         epochs=train.epochs,
         patience=train.patience,
         batch_size=_batch_size(train, workers),
-        learning_rate=train.learning_rate * _SCALES[train.learning_rate_scaling](workers * train.accumulate),
+        learning_rate=train.learning_rate * SCALES[train.learning_rate_scaling](workers * train.accumulate),
         weight_decay=train.weight_decay,
         warmup_share=train.warmup_share,
         clip_norm=train.clip_norm,
@@ -119,8 +114,28 @@ def _check(config: Config) -> None:
     for key, value in positive.items():
         if value <= 0:
             raise ConfigError(f"{key} must be above 0", value=value, mend=f"--set {key}=…")
+    _check_min_workers(train)
     if not 0 <= train.average < 1:
         raise ConfigError("train.average must be at least 0 and below 1", value=train.average, mend="try 0.999")
     if model.dimension % (2 * model.heads):
         mend = "choose a multiple of 2 * model.heads"
         raise ConfigError("model.dimension does not split into heads of even width", value=model.dimension, mend=mend)
+
+
+def _check_min_workers(train: TrainConfig) -> None:
+    if train.min_workers is None:
+        return
+    if not 1 <= train.min_workers <= train.workers:
+        mend = f"choose 1 to train.workers, which is {train.workers}"
+        raise ConfigError("train.min_workers cannot be", value=train.min_workers, mend=mend)
+    needed: dict[str, Enum] = {
+        "train.communicator": CommunicatorName.horovod,
+        "train.launcher": LauncherName.local,
+        # The rows of an epoch are cut into batches once, whoever reads them.
+        "train.batch_of": BatchOf.worker,
+    }
+    for key, value in needed.items():
+        found = getattr(train, key.removeprefix("train."))
+        if found is not value:
+            mend = f"--set {key}={value.value}, or train.min_workers=null"
+            raise ConfigError(f"train.min_workers needs another {key}", value=found.value, mend=mend)

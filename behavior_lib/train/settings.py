@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from behavior_lib.config.schema import StartName
+from behavior_lib.config.schema import Scaling, StartName
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.train.code import code_version
+
+SCALES: dict[Scaling, Callable[[int], float]] = {
+    Scaling.none: lambda parts: 1.0,
+    Scaling.sqrt: math.sqrt,
+    Scaling.linear: float,
+}
 
 # Readers give equal batches, and another number of threads rounds otherwise: no reason to lose what was learned.
 _WITHOUT_EFFECT = ("reader", "threads", "checkpoint_steps", "keep_checkpoints", "profile")
@@ -64,6 +72,14 @@ class RunSettings:
     checkpoints: str
     restarts: int = 0
     stall_minutes: float = 15.0
+    min_workers: int | None = None
+    learning_rate_scaling: str = Scaling.none.value
+
+    def fit_of(self, size: int) -> FitSettings:
+        """How a group of so many ranks trains: `fit` is that of all workers."""
+        scale = SCALES[Scaling(self.learning_rate_scaling)]
+        planned, present = (scale(parts * self.fit.accumulate) for parts in (self.workers, size))
+        return replace(self.fit, learning_rate=self.fit.learning_rate * (present / planned))
 
     def checkpoints_of(self, snapshot: Snapshot) -> str:
         """Where the states of this run on these files lie: a run that differs in anything that counts has others."""

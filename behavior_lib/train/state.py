@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from behavior_lib.data.order import Reading
 from behavior_lib.errors import DataRefused
 from behavior_lib.models.base import SequenceModel
 from behavior_lib.models.build import save_model
@@ -30,13 +31,16 @@ _NOT_WHOLE = (DataRefused, FileNotFoundError, ValueError, TypeError, KeyError, R
 class Progress:
     """How far a run is.
 
-    epoch: the one at work, from 0. step: its steps that are done. done: steps of all epochs. loss, tokens: sums over
-    the epoch so far, loss weighted by tokens; on rank 0 those of all ranks up to the newest checkpoint. seconds: of
+    epoch: the one at work, from 0. step: its steps that these ranks have done. size: how many ranks they are. earlier:
+    what groups of other sizes read of the epoch before them. done: steps of all epochs. loss, tokens: sums over the
+    epoch so far, loss weighted by tokens; on rank 0 those of all ranks up to the newest checkpoint. seconds: of
     the epoch so far. epochs: those that ended. best: number of the best of them.
     """
 
     epoch: int = 0
     step: int = 0
+    size: int = 0
+    earlier: list[Reading] = field(default_factory=list)
     done: int = 0
     loss: float = 0.0
     tokens: float = 0.0
@@ -44,19 +48,28 @@ class Progress:
     epochs: list[EpochResult] = field(default_factory=list)
     best: int = 0
 
+    def shared_by(self, size: int, accumulate: int) -> None:
+        """From here on so many ranks share what is left of the epoch. accumulate: batches that a rank reads a step."""
+        if self.step and self.size != size:
+            self.earlier.append(Reading(self.size, self.step * accumulate))
+            self.step = 0
+        self.size = size
+
     def end_epoch(self, result: EpochResult) -> bool:
         """Go on to the next epoch. Returns whether the ended one is the best so far."""
         self.epochs.append(result)
         is_best = len(self.epochs) == 1 or result.validation_ndcg > self.epochs[self.best].validation_ndcg
         self.best = result.number if is_best else self.best
         self.epoch, self.step, self.loss, self.tokens, self.seconds = result.number + 1, 0, 0.0, 0.0, 0.0
+        self.earlier = []
         return is_best
 
     @classmethod
     def from_json(cls, text: str) -> Progress:
         """Of the text of `to_json`."""
         values: dict[str, Any] = json.loads(text)
-        return cls(**{**values, "epochs": [EpochResult(**epoch) for epoch in values["epochs"]]})
+        epochs = [EpochResult(**epoch) for epoch in values["epochs"]]
+        return cls(**{**values, "epochs": epochs, "earlier": [Reading(**reading) for reading in values["earlier"]]})
 
     def to_json(self) -> str:
         """As text; no figure loses a digit."""

@@ -58,14 +58,14 @@ def estimate(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> Estim
     fit = run.fit
     loader = Loader(snapshot, TRAIN, fit.batch_size, fit.reader, fit.seed, 0, run.workers)
     steps = sum(steps_of(loader, fit))
-    model, optimizer = _begin(run, counts, steps)
+    model, optimizer = _begin(run, counts)
     process = psutil.Process(os.getpid())
     seconds, before = [], process.memory_info().rss
     most = before
     with _threads(fit.threads):
         for numbered in islice(loader.epoch(0), TRIED):
             began = time.perf_counter()
-            _step(model, optimizer, Batch.from_histories(numbered.histories), 0, fit.seed)
+            _step(model, optimizer, Batch.from_histories(numbered.histories), fit.seed, 0, steps)
             seconds.append(time.perf_counter() - began)
             most = max(most, process.memory_info().rss)
     step_seconds = statistics.median(seconds[1:] or seconds) * fit.accumulate
@@ -89,24 +89,24 @@ def overfit(run: RunSettings, snapshot: Snapshot, counts: TrainCounts, steps: in
     """
     loader = Loader(snapshot, TRAIN, run.fit.batch_size, run.fit.reader, run.fit.seed)
     # Without dropout, so that what is learned is what is asked.
-    model, optimizer = _begin(replace(run, spec=replace(run.spec, dropout=0.0)), counts, steps)
+    model, optimizer = _begin(replace(run, spec=replace(run.spec, dropout=0.0)), counts)
     with _threads(run.fit.threads):
         batch = Batch.from_histories(next(loader.epoch(0)).histories)
-        return [_step(model, optimizer, batch, done, run.fit.seed) for done in range(steps)]
+        return [_step(model, optimizer, batch, run.fit.seed, done, steps) for done in range(steps)]
 
 
-def _begin(run: RunSettings, counts: TrainCounts, steps: int) -> tuple[SequenceModel, Optimizer]:
+def _begin(run: RunSettings, counts: TrainCounts) -> tuple[SequenceModel, Optimizer]:
     torch.manual_seed(run.fit.seed)
     model = build_model(run.spec, torch.from_numpy(counts.items))
-    return model, Optimizer(model, run.fit, steps)
+    return model, Optimizer(model, run.fit)
 
 
-def _step(model: SequenceModel, optimizer: Optimizer, batch: Batch, done: int, seed: int) -> float:
+def _step(model: SequenceModel, optimizer: Optimizer, batch: Batch, seed: int, done: int, total: int) -> float:
     prepared = model.prepare(batch)
     optimizer.zero()
     loss = model.loss(prepared, model.draw(prepared, torch.Generator().manual_seed(seed)))
     loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step(done)
+    optimizer.step(done, total)
     return float(loss.detach())
 
 

@@ -19,6 +19,7 @@ from behavior_lib.errors import BehaviorError
 from behavior_lib.models.build import build_model
 from behavior_lib.train import reason
 from behavior_lib.train.communicator import Communicator, connect
+from behavior_lib.train.elastic import survive
 from behavior_lib.train.heartbeat import WatchedCommunicator
 from behavior_lib.train.loop import Observer, fit
 from behavior_lib.train.messages import observer
@@ -48,14 +49,24 @@ def _train(folder: Path) -> None:
     run = RunSettings.from_json((folder / SETTINGS).read_text(encoding="utf-8"))
     snapshot = Snapshot.from_json((folder / SNAPSHOT).read_text(encoding="utf-8"))
     counts = load_file(folder / COUNTS)["item_counts"]
-    communicator = WatchedCommunicator(connect(run.communicator, (folder / RENDEZVOUS).as_uri()), folder)
-    watcher = observer(folder, communicator.rank, communicator.size)
-    result = train_rank(run, snapshot, counts, communicator, watcher, _listen_for_the_end(folder))
-    if communicator.rank == 0:
-        draft = folder / f"{RESULT}.draft"
-        draft.write_text(result.to_json(), encoding="utf-8")
-        draft.rename(folder / RESULT)
-    communicator.close()
+    should_stop = _listen_for_the_end(folder)
+
+    def work() -> None:
+        communicator = WatchedCommunicator(connect(run.communicator, (folder / RENDEZVOUS).as_uri()), folder)
+        watcher = observer(folder, communicator.rank, communicator.size)
+        if communicator.size < run.workers:
+            watcher.note(f"a worker is lost: {communicator.size} of {run.workers} go on from the newest state")
+        result = train_rank(run, snapshot, counts, communicator, watcher, should_stop)
+        if communicator.rank == 0:
+            draft = folder / f"{RESULT}.draft"
+            draft.write_text(result.to_json(), encoding="utf-8")
+            draft.rename(folder / RESULT)
+        communicator.close()
+
+    if run.min_workers is None:
+        work()
+    else:
+        survive(work)
 
 
 def train_rank(
@@ -71,7 +82,7 @@ def train_rank(
     torch.manual_seed(run.fit.seed)
     model = build_model(run.spec, counts)
     store = FolderStore(run.checkpoints_of(snapshot))
-    return fit(model, snapshot, run.fit, communicator, watcher, store, should_stop)
+    return fit(model, snapshot, run.fit_of(communicator.size), communicator, watcher, store, should_stop)
 
 
 def _listen_for_the_end(folder: Path) -> Callable[[], bool]:

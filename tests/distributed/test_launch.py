@@ -1,6 +1,7 @@
 """The real launcher: two processes, one result; and one sentence where it cannot be."""
 
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +141,39 @@ def test_a_killed_worker_costs_no_more_than_the_steps_since_the_newest_state(sna
     assert all(torch.equal(found[name], uninterrupted[name]) for name in uninterrupted)
 
 
+@pytest.mark.parametrize(("workers", "killed"), [(2, 0), pytest.param(4, 1, marks=pytest.mark.slow)])
+def test_the_workers_that_are_left_go_on(snapshot, tmp_path, workers, killed):
+    """They see what is left of the epoch at work, once, and every row of the later ones."""
+    heard = []
+
+    def kill_one(message):
+        if isinstance(message, EpochResult) and not any(isinstance(each, EpochResult) for each in heard):
+            worker(tmp_path, killed).kill()
+        heard.append(message)
+
+    elastic = ("train.epochs=6", f"train.workers={workers}", "train.min_workers=1", "train.restarts=0")
+    wanted = settings(snapshot, tmp_path, *LONG, *elastic)
+    result = launch(wanted, snapshot, count_train(snapshot), kill_one)
+    notes = [message.sentence for message in heard if isinstance(message, Note)]
+    left = workers - 1
+    assert notes[0] == f"a worker is lost: {left} of {workers} go on from the newest state"
+    done = int(re.fullmatch(r"going on after step (\d+) of \d+", notes[1])[1])
+    batches, all_ranks = 11, -(-11 // workers)
+    epoch, step = divmod(done, all_ranks)
+    rest = batches - min(batches, workers * step)
+    expected = [all_ranks] * epoch + [step + -(-rest // left)] + [-(-batches // left)] * (5 - epoch)
+    assert [each.steps for each in result.epochs] == expected
+    assert result.steps == sum(expected)
+    assert [each.number for each in heard if isinstance(each, EpochResult)] == list(range(6))
+
+
+@pytest.mark.slow
+def test_what_a_worker_refuses_ends_the_others_though_they_could_go_on(snapshot, tmp_path):
+    wanted = settings(snapshot, tmp_path, *LONG, "train.min_workers=1", "train.highest_loss=1e-9")
+    with pytest.raises(TrainingFailed, match=r"^the loss is not a number or too high in step 0 \(failed-"):
+        launch(wanted, snapshot, count_train(snapshot), lambda message: None)
+
+
 def test_a_worker_that_hangs_is_named(snapshot, tmp_path):
     def stop_one(message):
         if isinstance(message, EpochResult) and message.number == 0:
@@ -228,8 +262,15 @@ def test_a_port_in_use_is_the_machine_s_problem(tmp_path):
     [
         ("train.workers=0", r"train\.workers must be above 0: 0"),
         ("model.dimension=18", r"does not split into heads .*18"),
+        ("train.min_workers=3", r"train\.min_workers cannot be: 3; choose 1 to train\.workers, which is 2"),
+        (
+            "train.min_workers=1 train.batch_of=step",
+            r"needs another train\.batch_of: 'step'; --set train\.batch_of=worker",
+        ),
+        ("train.min_workers=1 train.communicator=torch", r"needs another train\.communicator: 'torch'"),
+        ("train.min_workers=1 train.launcher=spark", r"needs another train\.launcher: 'spark'"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(snapshot, tmp_path, override, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        settings(snapshot, tmp_path, override)
+        settings(snapshot, tmp_path, *override.split())

@@ -43,12 +43,12 @@ def stepped(settings, gradients):
     """A model with one weight that began at 1, its optimizer, and the weight after each step."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 1.0)
-    optimizer = Optimizer(model, settings, len(gradients))
+    optimizer = Optimizer(model, settings)
     optimizer.begin()
     weights, norms = [], []
     for done, gradient in enumerate(gradients):
         model.weight.grad = torch.full((1, 1), gradient)
-        norms.append(optimizer.step(done))
+        norms.append(optimizer.step(done, len(gradients)))
         weights.append(float(model.weight.detach()))
     return model, optimizer, weights, norms
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from behavior_lib.data.order import Reading
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.train import loop
 from behavior_lib.train.communicator import SingleProcess
@@ -251,7 +252,9 @@ def test_a_batch_weighs_as_many_events_as_it_has(snapshot, tmp_path, monkeypatch
 
 
 def test_progress_travels_as_text_without_losing_a_digit():
-    progress = Progress(2, 3, 23, 0.1 + 0.2, 1e300, 7.0, [EpochResult(0, 1 / 3, 0.1, 2.0, 3.0, 4)], 0)
+    progress = Progress(
+        2, 3, 1, [Reading(2, 4)], 23, 0.1 + 0.2, 1e300, 7.0, [EpochResult(0, 1 / 3, 0.1, 2.0, 3.0, 4)], 0
+    )
     assert Progress.from_json(progress.to_json()) == progress
 
 

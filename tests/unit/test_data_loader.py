@@ -2,16 +2,17 @@
 
 import threading
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
-from hypothesis.strategies import integers, lists
+from hypothesis.strategies import integers, lists, tuples
 
 from behavior_lib.data.loader import Loader
-from behavior_lib.data.order import RowGroup, pools, stretch
+from behavior_lib.data.order import Reading, RowGroup, pools, stretch, unread
 from behavior_lib.data.readers import READERS
 from behavior_lib.data.rows import HISTORY
 from behavior_lib.data.snapshot import DataFile, Snapshot
@@ -85,9 +86,39 @@ def test_stretches_cover_the_batches_of_any_row_groups_evenly(groups, batch_size
     assert numbers == list(range(len(numbers)))
     assert all(pool.batches == -(-pool.rows // batch_size) for pool in found)
     assert all(pool.rows >= at_least * batch_size for pool in found[:-1])
-    stretches = [stretch(len(numbers), rank, size) for rank in range(size)]
+    stretches = [numbers[stretch(len(numbers), rank, size)] for rank in range(size)]
     assert [number for own in stretches for number in own] == numbers
     assert max(map(len, stretches)) - min(map(len, stretches)) <= 1
+
+
+@given(batches=integers(0, 60), groups=lists(tuples(integers(1, 5), integers(0, 9)), max_size=4))
+def test_groups_of_ranks_that_follow_one_another_read_every_batch_once(batches, groups):
+    """The oracle hands out the heads of the stretches one by one."""
+    left, read = list(range(batches)), []
+    for size, each in groups:
+        bounds = [len(left) * rank // size for rank in range(size + 1)]
+        parts = [left[low:high] for low, high in pairwise(bounds)]
+        read += [number for part in parts for number in part[:each]]
+        left = [number for part in parts for number in part[each:]]
+    found = unread(batches, [Reading(size, each) for size, each in groups]).tolist()
+    assert found == left == sorted(set(range(batches)) - set(read))
+    assert len(read) == batches - len(left)
+
+
+def test_ranks_that_are_left_share_the_rest_of_an_epoch(snapshot):
+    whole = {each.number: as_bytes(each.histories) for each in Loader(snapshot, "train", 4, "pyarrow", 1).epoch(2)}
+    three = [list(Loader(snapshot, "train", 4, "pyarrow", 1, rank, 3).epoch(2)) for rank in range(3)]
+    seen = [each for own in three for each in own[:1]]
+    earlier, rest = [Reading(3, 1)], []
+    for rank in range(2):
+        loader = Loader(snapshot, "train", 4, "petastorm", 1, rank, 2)
+        own = list(loader.epoch(2, 0, earlier))
+        assert len(own) in (loader.steps_in(2, earlier), loader.steps_in(2, earlier) - 1)
+        assert [each.number for each in loader.epoch(2, 1, earlier)] == [each.number for each in own[1:]]
+        rest += own
+    found = [(each.number, as_bytes(each.histories)) for each in (*seen, *rest)]
+    assert len(found) == len(whole)
+    assert dict(found) == whole
 
 
 def test_the_batches_are_the_same_at_any_number_of_ranks(snapshot):

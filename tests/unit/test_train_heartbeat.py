@@ -48,17 +48,33 @@ def test_a_rank_that_was_stopped_is_named_where_all_wait():
 def test_a_communicator_tells_where_it_is(tmp_path, monkeypatch):
     inner, seen = SingleProcess(), []
     told = WatchedCommunicator(inner, tmp_path)
-    monkeypatch.setattr(inner, "sum", lambda name, values: seen.extend(read_heartbeats(tmp_path, 1)) or list(values))
+    monkeypatch.setattr(inner, "sum", lambda name, values: seen.extend(read_heartbeats(tmp_path)) or list(values))
     assert told.sum("a rather long name", [1.0]) == [1.0]
     assert [(beat.calls, beat.name, beat.waits) for beat in seen] == [(1, "a rather long name", True)]
     assert told.minimum("m", 3) == 3
-    (now,) = read_heartbeats(tmp_path, 1)
+    (now,) = read_heartbeats(tmp_path)
     assert (now.calls, now.name, now.waits) == (2, "m", False)
     told.alive()
-    (later,) = read_heartbeats(tmp_path, 1)
+    (later,) = read_heartbeats(tmp_path)
     assert (later.calls, later.name, later.waits) == (2, "m", False)
     assert later.since > now.since
     told.close()
-    assert read_heartbeats(tmp_path, 2) is None
     clear_heartbeats(tmp_path)
-    assert read_heartbeats(tmp_path, 1) is None
+    assert read_heartbeats(tmp_path) is None
+
+
+def test_ranks_beyond_a_smaller_group_are_forgotten(tmp_path):
+    for rank in (2, 0, 1):
+        WatchedCommunicator(Ranked(rank, 3), tmp_path)
+    assert len(read_heartbeats(tmp_path)) == 3
+    WatchedCommunicator(Ranked(0, 2), tmp_path).sum("again", [])
+    assert [beat.name for beat in read_heartbeats(tmp_path)] == ["again", "start"]
+    (tmp_path / "heartbeat-1.json").write_text("")
+    assert read_heartbeats(tmp_path) is None
+
+
+class Ranked(SingleProcess):
+    """One of several ranks, which talks to nobody."""
+
+    def __init__(self, rank, size):
+        self.rank, self.size = rank, size
