@@ -8,11 +8,14 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from behavior_lib.train.messages import Message, Note, StepMessage
+from behavior_lib.train.messages import MemoryMessage, Message, Note, StepMessage
 
 
 class TrainingDisplay:
-    """A bar with loss, tokens per second and time left on a terminal; elsewhere one plain line an epoch."""
+    """A bar on a terminal: time left, loss, tokens per second, the newest validation and the memory of all ranks.
+
+    Elsewhere one plain line an epoch.
+    """
 
     def __init__(self, name: str, k: int, show: bool) -> None:
         console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
@@ -23,6 +26,8 @@ class TrainingDisplay:
         figures = TextColumn("{task.fields[figures]}")
         self._bar = Progress(*columns, *times, figures, console=console, disable=not visible)
         self._task = self._bar.add_task(f"{name}: training", total=None, figures="")
+        self._validation: str | None = None
+        self._memory: dict[int, MemoryMessage] = {}
 
     def __enter__(self) -> TrainingDisplay:
         self._bar.start()
@@ -36,14 +41,27 @@ class TrainingDisplay:
     def show(self, message: Message) -> None:
         """Take one message of the run."""
         if isinstance(message, StepMessage):
-            figures = f"loss {message.loss:.3f}, {message.tokens_per_second:,.0f} tokens/s"
+            told = [f"loss {message.loss:.3f}", f"{message.tokens_per_second:,.0f} tokens/s"]
+            figures = ", ".join([*told, *filter(None, [self._validation, self._memory_told()])])
             self._bar.update(self._task, completed=message.done, total=message.total, figures=figures)
+        elif isinstance(message, MemoryMessage):
+            self._memory[message.rank] = message
         elif isinstance(message, Note):
             self._console.print(f"{self._name:<15} {message.sentence}", markup=False)
-        elif self._show:
+        else:
+            self._validation = f"validation NDCG@{self._k} {message.validation_ndcg:.4f}"
             figures = (
-                f"epoch {message.number + 1}: loss {message.loss:.3f}, "
-                f"validation NDCG@{self._k} {message.validation_ndcg:.4f}, "
+                f"epoch {message.number + 1}: loss {message.loss:.3f}, {self._validation}, "
                 f"{message.tokens_per_second:,.0f} tokens/s ({message.seconds:.1f} s)"
             )
-            self._console.print(f"{self._name:<15} {figures}", markup=False)
+            if self._show:
+                line = ", ".join(filter(None, [figures, self._memory_told()]))
+                self._console.print(f"{self._name:<15} {line}", markup=False)
+
+    def _memory_told(self) -> str | None:
+        """Of all ranks that have told, together; None before the first."""
+        if not self._memory:
+            return None
+        resident = sum(each.resident_mb for each in self._memory.values()) / 1024
+        device = sum(each.device_mb for each in self._memory.values()) / 1024
+        return f"{resident:.1f} GB" + (f" and {device:.1f} GB of GPUs" if device else "")

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+import psutil
+import torch
 
 from behavior_lib.train.loop import Observer
 from behavior_lib.train.settings import EpochResult
@@ -27,47 +29,68 @@ class StepMessage:
 
 
 @dataclass(frozen=True)
+class MemoryMessage:
+    """What one rank holds. resident_mb: its process now. device_mb: its GPU at the highest, 0 without one."""
+
+    rank: int
+    resident_mb: float
+    device_mb: float
+
+
+@dataclass(frozen=True)
 class Note:
     """Something that a person should know."""
 
     sentence: str
 
 
-Message = StepMessage | EpochResult | Note
-_KINDS: dict[str, Callable[..., Message]] = {"step": StepMessage, "epoch": EpochResult, "note": Note}
+Message = StepMessage | MemoryMessage | EpochResult | Note
+_KINDS: dict[str, Callable[..., Message]] = {
+    "step": StepMessage,
+    "memory": MemoryMessage,
+    "epoch": EpochResult,
+    "note": Note,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
-class MessageWriter:
-    """Rank 0's observer: a line an epoch, and one now and then for its steps."""
+class Teller:
+    """An observer that makes messages: rank 0 of everything, every rank of its memory. tell: takes each."""
 
-    def __init__(self, path: Path, size: int) -> None:
-        self._path, self._size = path, size
+    def __init__(self, rank: int, size: int, tell: Callable[[Message], None]) -> None:
+        self._rank, self._size, self._tell = rank, size, tell
         self._since, self._tokens = time.monotonic(), 0
 
     def step(self, done: int, total: int, loss: float, tokens: int) -> None:
-        """At most one line in EVERY_SECONDS, and one for the last step."""
+        """At most once in EVERY_SECONDS, and for the last step."""
         self._tokens += tokens
         elapsed = time.monotonic() - self._since
         if elapsed >= EVERY_SECONDS or done == total:
-            self._write("step", asdict(StepMessage(done, total, loss, self._size * self._tokens / max(elapsed, 1e-9))))
+            if self._rank == 0:
+                self._tell(StepMessage(done, total, loss, self._size * self._tokens / max(elapsed, 1e-9)))
+            self._tell(memory_of(self._rank))
             self._since, self._tokens = time.monotonic(), 0
 
     def epoch(self, result: EpochResult) -> None:
-        """One line."""
-        self._write("epoch", asdict(result))
+        """The epoch's figures are those of all ranks."""
+        if self._rank == 0:
+            self._tell(result)
         self._since, self._tokens = time.monotonic(), 0
 
     def note(self, sentence: str) -> None:
-        """One line."""
-        self._write("note", asdict(Note(sentence)))
+        """All ranks note the same."""
+        if self._rank == 0:
+            self._tell(Note(sentence))
 
-    def _write(self, kind: str, values: dict[str, Any]) -> None:
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, **values}) + "\n")
+
+def memory_of(rank: int) -> MemoryMessage:
+    """Of this process, which is that rank."""
+    device = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    return MemoryMessage(rank, psutil.Process().memory_info().rss / 2**20, device / 2**20)
 
 
 class Silent:
-    """The observer of every other rank."""
+    """An observer that tells nobody."""
 
     def step(self, done: int, total: int, loss: float, tokens: int) -> None:
         """Nothing."""
@@ -101,5 +124,12 @@ class MessageReader:
 
 
 def observer(folder: Path, rank: int, size: int) -> Observer:
-    """What the loop of one rank is to be given."""
-    return MessageWriter(folder / MESSAGES, size) if rank == 0 else Silent()
+    """What the loop of one rank is to be given: its messages go into the run's folder."""
+
+    def write(message: Message) -> None:
+        line = json.dumps({"kind": _NAMES[type(message)], **asdict(message)}) + "\n"
+        # One write at the file's end, so that lines of several ranks do not mix.
+        with open(folder / MESSAGES, "ab", buffering=0) as file:
+            file.write(line.encode())
+
+    return Teller(rank, size, write)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from behavior_lib.config.schema import BatchOf, CommunicatorName, Config, LauncherName, TrainConfig
 from behavior_lib.data.snapshot import TrainCounts
@@ -22,62 +24,35 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
     workers = 1 if train.communicator is CommunicatorName.single else train.workers
     _check(config)
     spec = ModelSpec(
-        name=model.name,
-        length=counts.length,
-        window=min(model.window, counts.length),
-        n_items=len(counts.items),
-        n_event_types=counts.n_event_types,
-        dimension=model.dimension,
-        layers=model.layers,
-        heads=model.heads,
-        dropout=model.dropout,
-        repeat_path=model.repeat_path,
-        use_event_type=model.use_event_type,
-        use_gap=model.use_gap,
-        use_value=model.use_value,
-        negatives=train.negatives,
-        boundaries=train.boundaries,
+        **_alike(ModelSpec, model, train)
+        | {
+            "length": counts.length,
+            "window": min(model.window, counts.length),
+            "n_items": len(counts.items),
+            "n_event_types": counts.n_event_types,
+        }
+    )
+    fit = FitSettings(
+        **_alike(FitSettings, train)
+        | {
+            "batch_size": _batch_size(train, workers),
+            "learning_rate": train.learning_rate * SCALES[train.learning_rate_scaling](workers * train.accumulate),
+            "seed": config.seed,
+            "threads": train.threads or max(1, len(os.sched_getaffinity(0)) // workers),
+            "tokens_per_row": counts.tokens / counts.rows,
+            "k": config.evaluate.k,
+        }
     )
     place = train.checkpoints if "://" in train.checkpoints else str(Path(train.checkpoints).absolute())
-    return RunSettings(
-        spec=spec,
-        fit=_fit(config, counts, workers),
-        communicator=train.communicator.value,
-        workers=workers,
-        timeout_minutes=train.timeout_minutes,
-        folder=str(folder.absolute()),
-        checkpoints=place,
-        restarts=train.restarts,
-        stall_minutes=train.stall_minutes,
-        min_workers=train.min_workers,
-        learning_rate_scaling=train.learning_rate_scaling.value,
-    )
+    own = {"spec": spec, "fit": fit, "workers": workers, "folder": str(folder.absolute()), "checkpoints": place}
+    return RunSettings(**_alike(RunSettings, train) | own)
 
 
-def _fit(config: Config, counts: TrainCounts, workers: int) -> FitSettings:
-    train = config.train
-    return FitSettings(
-        epochs=train.epochs,
-        patience=train.patience,
-        batch_size=_batch_size(train, workers),
-        learning_rate=train.learning_rate * SCALES[train.learning_rate_scaling](workers * train.accumulate),
-        weight_decay=train.weight_decay,
-        warmup_share=train.warmup_share,
-        clip_norm=train.clip_norm,
-        reader=train.reader.value,
-        seed=config.seed,
-        threads=train.threads or max(1, len(os.sched_getaffinity(0)) // workers),
-        tokens_per_row=counts.tokens / counts.rows,
-        k=config.evaluate.k,
-        start=train.start.value,
-        accumulate=train.accumulate,
-        checkpoint_steps=train.checkpoint_steps,
-        keep_checkpoints=train.keep_checkpoints,
-        highest_loss=train.highest_loss,
-        average=train.average,
-        half_gradients=train.half_gradients,
-        profile=train.profile,
-    )
+def _alike(kind: type, *sections: object) -> dict[str, Any]:
+    """What the sections of the configuration say under the names of the dataclass's fields, as plain values."""
+    names = {field.name for field in fields(kind)}
+    told = {key: value for section in sections for key, value in vars(section).items() if key in names}
+    return {key: value.value if isinstance(value, Enum) else value for key, value in told.items()}
 
 
 def _batch_size(train: TrainConfig, workers: int) -> int:

@@ -18,7 +18,7 @@ from behavior_lib.models.build import load_model
 from behavior_lib.train import launch as launching
 from behavior_lib.train.communicator import SingleProcess
 from behavior_lib.train.launch import last_words, launch
-from behavior_lib.train.messages import Note, StepMessage
+from behavior_lib.train.messages import MemoryMessage, Note, StepMessage
 from behavior_lib.train.plan import plan
 from behavior_lib.train.settings import EpochResult
 from behavior_lib.train.validation import validation_ndcg
@@ -69,7 +69,8 @@ def test_two_horovod_processes_train_one_model_as_two_of_torch_do(snapshot, tmp_
     result, heard = run(snapshot, tmp_path / "h")
     assert [epoch.steps for epoch in result.epochs] == [6, 6]
     assert result.best.validation_ndcg > 0.6
-    assert [message for message in heard if not isinstance(message, StepMessage)] == list(result.epochs)
+    assert [message for message in heard if not isinstance(message, StepMessage | MemoryMessage)] == list(result.epochs)
+    assert {message.rank for message in heard if isinstance(message, MemoryMessage)} == {0, 1}
     assert [message for message in heard if isinstance(message, StepMessage)][-1].done == 12
     judged = Loader(snapshot, "validation", 16, "pyarrow")
     again = validation_ndcg(load_model(Path(result.checkpoint)), judged, SingleProcess(), 3)

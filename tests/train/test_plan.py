@@ -1,0 +1,58 @@
+"""What the configuration says reaches the run, key by key."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from behavior_lib.config import load
+from behavior_lib.config.schema import ModelConfig, TrainConfig
+from behavior_lib.data.snapshot import TrainCounts
+from behavior_lib.models.base import ModelSpec
+from behavior_lib.train.plan import plan
+from behavior_lib.train.settings import FitSettings, RunSettings
+
+COUNTS = TrainCounts(np.array([0, 0, 0, 4, 2]), 4, 8, 30, 10)
+
+
+def planned(tmp_path, *changes):
+    paths = [f"paths.{name}={tmp_path / name}" for name in ("raw", "warehouse", "var")]
+    return plan(load("test", "train", [*paths, *changes]).config, COUNTS, tmp_path / "run")
+
+
+def names(*kinds):
+    return {field.name for kind in kinds for field in fields(kind)}
+
+
+def test_every_field_of_a_run_is_a_key_or_worked_out_here():
+    assert names(ModelSpec) - names(ModelConfig, TrainConfig) == {"length", "n_items", "n_event_types"}
+    assert names(FitSettings) - names(TrainConfig) == {"seed", "tokens_per_row", "k"}
+    assert names(RunSettings) - names(TrainConfig) == {"spec", "fit", "folder"}
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ("model.dimension=12", 12),
+        ("model.use_gap=false", False),
+        ("train.negatives=7", 7),
+        ("train.reader=pyarrow", "pyarrow"),
+        ("train.start=random", "random"),
+        ("train.clip_norm=0.25", 0.25),
+        ("train.half_gradients=true", True),
+        ("train.communicator=torch", "torch"),
+        ("train.restarts=5", 5),
+    ],
+)
+def test_a_key_reaches_the_field_of_its_name(tmp_path, change, value):
+    run = planned(tmp_path, change)
+    name = change.partition("=")[0].partition(".")[2]
+    (found,) = [vars(part)[name] for part in (run.spec, run.fit, run) if name in vars(part)]
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_what_the_data_says_is_worked_out(tmp_path):
+    run = planned(tmp_path, "seed=5", "evaluate.k=4", "model.window=99", "train.threads=3")
+    assert (run.spec.length, run.spec.window, run.spec.n_items, run.spec.n_event_types) == (8, 8, 5, 4)
+    assert (run.fit.seed, run.fit.k, run.fit.threads, run.fit.tokens_per_row) == (5, 4, 3, 3.0)
+    assert run.folder == str(tmp_path / "run")
