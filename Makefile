@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo test test-slow soak test-browser lint types docs bench bench-etl bench-cluster bench-loader oracle ui clean clean-data
+.PHONY: help setup doctor demo test test-slow soak test-browser lint types docs bench bench-etl bench-cluster bench-loader bench-encoders oracle ui clean clean-data
 
 BIN := .venv/bin
 # Where Horovod cannot be built, HOROVOD=no goes on under torch.distributed.
@@ -14,7 +14,7 @@ ARGS ?=
 TRACKING_URI := from behavior_lib.config import load; print(load('local', None, []).config.mlflow.tracking_uri)
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: ## Make .venv with all packages, Horovod and Delta's jars (seconds once it is there)
 	@HOROVOD=$(HOROVOD) scripts/setup.sh
@@ -59,6 +59,9 @@ bench-cluster: setup ## Kill a worker of a Spark cluster midway and compare the 
 
 bench-loader: setup ## Measure how fast training reads, beside pyarrow and stock petastorm (minutes)
 	@$(BIN)/python -m benchmarks loader $(ARGS)
+
+bench-encoders: setup ## Measure one pass of every encoder beside the transformer (a minute)
+	@$(BIN)/python -m benchmarks encoders $(ARGS)
 
 oracle: setup ## Compare the event log of whole data sets with the same log by SQL, row for row (minutes)
 	@$(BIN)/python -m benchmarks oracle $(ARGS)

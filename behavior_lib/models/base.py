@@ -1,4 +1,4 @@
-"""The one interface of all encoders: what training, evaluation and serving call."""
+"""The one interface of all models: what training, evaluation and serving call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class ModelSpec:
 
     length: newest events of a history that the model looks at; window: those of them that the encoder reads, the rest
     only counts in the repeat path. n_items, n_event_types: highest index in train + 1. The use_* flags say which inputs
-    beside the item are read. negatives, boundaries: of the loss, see the family.
+    beside the item are read, fusion how they become one vector. layers, heads, positions: of encoders that have them.
+    negatives, boundaries: of the loss, see the family.
     """
 
     name: str
@@ -39,6 +40,8 @@ class ModelSpec:
     use_value: bool = True
     negatives: int = 1024
     boundaries: int = 4
+    positions: str = "rotary"
+    fusion: str = "sum"
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""

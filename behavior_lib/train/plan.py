@@ -44,6 +44,8 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
         use_value=model.use_value,
         negatives=train.negatives,
         boundaries=train.boundaries,
+        positions=model.positions.value,
+        fusion=model.fusion.value,
     )
     place = train.checkpoints if "://" in train.checkpoints else str(Path(train.checkpoints).absolute())
     return RunSettings(
