@@ -54,14 +54,14 @@ bench: setup ## Measure the demo, and print the figures as JSON
 bench-etl: setup ## Measure ingest and sessionize on generated events (ten minutes on two cores)
 	@$(BIN)/python -m benchmarks etl $(ARGS)
 
+bench-encoders: setup ## Measure one pass of every encoder beside the transformer (a minute)
+	@$(BIN)/python -m benchmarks encoders $(ARGS)
+
 bench-cluster: setup ## Kill a worker of a Spark cluster midway and compare the tables (10 million events)
 	@$(BIN)/python -m benchmarks cluster $(ARGS)
 
 bench-loader: setup ## Measure how fast training reads, beside pyarrow and stock petastorm (minutes)
 	@$(BIN)/python -m benchmarks loader $(ARGS)
-
-bench-encoders: setup ## Measure one pass of every encoder beside the transformer (a minute)
-	@$(BIN)/python -m benchmarks encoders $(ARGS)
 
 oracle: setup ## Compare the event log of whole data sets with the same log by SQL, row for row (minutes)
 	@$(BIN)/python -m benchmarks oracle $(ARGS)

@@ -11,14 +11,14 @@ def main(words: list[str]) -> int:
     name, rest = (words[0], words[1:]) if words else ("demo", [])
     if name == "etl":
         print(json.dumps(etl.run(rest)))
+    elif name == "encoders":
+        print(json.dumps(encoders.run(rest)))
     elif name == "cluster":
         told = cluster.run(rest)
         print(json.dumps(told))
         return 0 if told["equal"] else 1
     elif name == "loader":
         print(json.dumps(loader.run(rest)))
-    elif name == "encoders":
-        print(json.dumps(encoders.run(rest)))
     elif name == "oracle":
         return oracle.main(rest)
     elif name == "demo":

@@ -19,10 +19,10 @@ from behavior_lib.tables.items import FIRST_INDEX, PADDING_INDEX, UNKNOWN_INDEX
 class ModelSpec:
     """Everything that builds a model again, as JSON can hold it.
 
+    layers, heads, positions: of encoders that have them. fusion: how an event's inputs become one vector.
     length: newest events of a history that the model looks at; window: those of them that the encoder reads, the rest
     only counts in the repeat path. n_items, n_event_types: highest index in train + 1. The use_* flags say which inputs
-    beside the item are read, fusion how they become one vector. layers, heads, positions: of encoders that have them.
-    negatives, boundaries: of the loss, see the family.
+    beside the item are read. negatives, boundaries: of the loss, see the family.
     """
 
     name: str
@@ -33,15 +33,15 @@ class ModelSpec:
     dimension: int = 64
     layers: int = 2
     heads: int = 2
+    positions: str = "rotary"
     dropout: float = 0.1
     repeat_path: bool = True
+    fusion: str = "sum"
     use_event_type: bool = True
     use_gap: bool = True
     use_value: bool = True
     negatives: int = 1024
     boundaries: int = 4
-    positions: str = "rotary"
-    fusion: str = "sum"
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -37,15 +37,15 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
         dimension=model.dimension,
         layers=model.layers,
         heads=model.heads,
+        positions=model.positions.value,
         dropout=model.dropout,
         repeat_path=model.repeat_path,
+        fusion=model.fusion.value,
         use_event_type=model.use_event_type,
         use_gap=model.use_gap,
         use_value=model.use_value,
         negatives=train.negatives,
         boundaries=train.boundaries,
-        positions=model.positions.value,
-        fusion=model.fusion.value,
     )
     place = train.checkpoints if "://" in train.checkpoints else str(Path(train.checkpoints).absolute())
     return RunSettings(
