@@ -19,9 +19,8 @@ SHRINKAGE = 0.3  # weight of the mean squared propensity
 class NextItem(SequenceModel):
     """The encoder of spec.name; item vectors are both input and output (as in SASRec, Kang and McAuley 2018).
 
-    The state after the newest event is the user.
-
-    A score is state · item vector + item bias + the repeat path's logit for items of the user's own history.
+    The state after the newest event is the user. A score is state · item vector + item bias + the repeat path's logit
+    for items of the user's own history.
     """
 
     log_share: Tensor
