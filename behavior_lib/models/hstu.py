@@ -1,7 +1,7 @@
 """Gated pointwise attention over one window of events: hierarchical sequential transduction (HSTU, Zhai et al. 2024).
 
-Attention's weights are SiLU of the products and no softmax, so that events do not compete for a sum of 1; a gate made of
-the event itself takes the feed-forward network's place.
+Attention's weights are SiLU of the products and no softmax, so that events do not compete for a sum of 1; a gate made
+of the event itself takes the feed-forward network's place.
 """
 
 from __future__ import annotations
