@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo test test-slow soak test-browser lint types docs bench bench-etl bench-cluster bench-loader oracle ui clean clean-data
+.PHONY: help setup doctor demo test test-slow soak test-browser lint types docs bench bench-etl bench-cluster bench-loader bench-encoders oracle ui clean clean-data
 
 BIN := .venv/bin
 # Where Horovod cannot be built, HOROVOD=no goes on under torch.distributed.
@@ -14,7 +14,7 @@ ARGS ?=
 TRACKING_URI := from behavior_lib.config import load; print(load('local', None, []).config.mlflow.tracking_uri)
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: ## Make .venv with all packages, Horovod and Delta's jars (seconds once it is there)
 	@HOROVOD=$(HOROVOD) scripts/setup.sh
@@ -53,6 +53,9 @@ bench: setup ## Measure the demo, and print the figures as JSON
 
 bench-etl: setup ## Measure ingest and sessionize on generated events (ten minutes on two cores)
 	@$(BIN)/python -m benchmarks etl $(ARGS)
+
+bench-encoders: setup ## Measure one pass of every encoder beside the transformer (a minute)
+	@$(BIN)/python -m benchmarks encoders $(ARGS)
 
 bench-cluster: setup ## Kill a worker of a Spark cluster midway and compare the tables (10 million events)
 	@$(BIN)/python -m benchmarks cluster $(ARGS)

@@ -3,7 +3,7 @@
 import json
 import sys
 
-from benchmarks import cluster, demo, etl, loader, oracle
+from benchmarks import cluster, demo, encoders, etl, loader, oracle
 
 
 def main(words: list[str]) -> int:
@@ -11,6 +11,8 @@ def main(words: list[str]) -> int:
     name, rest = (words[0], words[1:]) if words else ("demo", [])
     if name == "etl":
         print(json.dumps(etl.run(rest)))
+    elif name == "encoders":
+        print(json.dumps(encoders.run(rest)))
     elif name == "cluster":
         told = cluster.run(rest)
         print(json.dumps(told))
@@ -22,7 +24,9 @@ def main(words: list[str]) -> int:
     elif name == "demo":
         print(json.dumps({"demo": demo.run()}))
     else:
-        print(f"error: unknown benchmark: {name!r}; known: demo, etl, cluster, loader, oracle", file=sys.stderr)
+        print(
+            f"error: unknown benchmark: {name!r}; known: demo, etl, cluster, loader, encoders, oracle", file=sys.stderr
+        )
         return 2
     return 0
 

@@ -16,6 +16,17 @@ FILES_OF_TESTS = ("unit", "contracts", "train", "e2e", "spark", "jobs", "distrib
 os.environ["TZ"] = "UTC"
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Models as small as those of the tests lose more to several threads than they win."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[object]:
     from behavior_lib.config.loader import load

@@ -40,6 +40,17 @@ class Scaling(str, Enum):
     linear = "linear"
 
 
+class Positions(str, Enum):
+    rotary = "rotary"
+    learned = "learned"
+    time = "time"
+
+
+class Fusion(str, Enum):
+    sum = "sum"
+    concat = "concat"
+
+
 @dataclass
 class PathsConfig:
     raw: str = MISSING  # raw files of the sources
@@ -93,11 +104,13 @@ class ModelConfig:
 
     name: str = "transformer_repeat"
     dimension: int = 64
-    layers: int = 1
-    heads: int = 2
+    layers: int = 1  # mean has none
+    heads: int = 2  # of attention: transformer, hstu
+    positions: Positions = Positions.rotary  # of the transformer; rotary, learned: instants; time: between two events
     dropout: float = 0.1
     window: int = 128  # newest events that the encoder reads; the repeat path sees all of sequences.length
     repeat_path: bool = True  # add a learned score of the user's own past items
+    fusion: Fusion = Fusion.sum  # an event's inputs are added, or laid side by side and taken through a linear layer
     use_event_type: bool = True  # inputs beside the item
     use_gap: bool = True
     use_value: bool = True

@@ -1,4 +1,4 @@
-"""The one interface of all encoders: what training, evaluation and serving call."""
+"""The one interface of all models: what training, evaluation and serving call."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from behavior_lib.tables.items import FIRST_INDEX, PADDING_INDEX, UNKNOWN_INDEX
 class ModelSpec:
     """Everything that builds a model again, as JSON can hold it.
 
+    layers, heads, positions: of encoders that have them. fusion: how an event's inputs become one vector.
     length: newest events of a history that the model looks at; window: those of them that the encoder reads, the rest
     only counts in the repeat path. n_items, n_event_types: highest index in train + 1. The use_* flags say which inputs
     beside the item are read. negatives, boundaries: of the loss, see the family.
@@ -32,8 +33,10 @@ class ModelSpec:
     dimension: int = 64
     layers: int = 2
     heads: int = 2
+    positions: str = "rotary"
     dropout: float = 0.1
     repeat_path: bool = True
+    fusion: str = "sum"
     use_event_type: bool = True
     use_gap: bool = True
     use_value: bool = True

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.models.base import ModelSpec, SequenceModel
-from behavior_lib.models.transformer_repeat import TransformerRepeat
+from behavior_lib.models.encoders import ENCODERS
+from behavior_lib.models.next_item import NextItem
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
-FAMILIES: dict[str, type[SequenceModel]] = {"transformer_repeat": TransformerRepeat}
+FAMILIES: dict[str, type[SequenceModel]] = dict.fromkeys(ENCODERS, NextItem)
 
 
 def build_model(spec: ModelSpec, item_counts: Tensor) -> SequenceModel:

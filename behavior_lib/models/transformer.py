@@ -1,4 +1,4 @@
-"""A causal transformer over one window of events: pre-norm blocks, rotary positions, fused attention."""
+"""A causal transformer over one window of events: pre-norm blocks, fused attention (SASRec, Kang and McAuley 2018)."""
 
 from __future__ import annotations
 
@@ -8,31 +8,9 @@ from torch import Tensor, nn
 
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
+from behavior_lib.models.causal import CausalEncoder
 from behavior_lib.models.instants import instant_numbers
-
-GAP_BUCKETS = 32  # powers of two of seconds: the last holds every gap above 34 years
-
-
-class EventInput(nn.Module):
-    """One vector an event: item, and as the spec says event type, time gap (by powers of two) and value."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.event_type = nn.Embedding(spec.n_event_types, spec.dimension) if spec.use_event_type else None
-        self.gap = nn.Embedding(GAP_BUCKETS, spec.dimension) if spec.use_gap else None
-        self.value = nn.Linear(1, spec.dimension, bias=False) if spec.use_value else None
-
-    def forward(self, batch: Batch, item_vectors: Tensor) -> Tensor:
-        """float32 [n, L, d]."""
-        x = F.embedding(batch.item_index, item_vectors)
-        if self.event_type is not None:
-            x = x + self.event_type(batch.event_type)
-        if self.gap is not None:
-            bucket = torch.log2(batch.gap_seconds.clamp(min=0) + 1.0).long().clamp(max=GAP_BUCKETS - 1)
-            x = x + self.gap(bucket)
-        if self.value is not None:
-            x = x + self.value((batch.value.sign() * batch.value.abs().log1p())[..., None])
-        return x
+from behavior_lib.models.relative import TimeBias, is_later
 
 
 class Block(nn.Module):
@@ -53,12 +31,19 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
-        """x: [n, L, d]. rotation: complex angles as (cosine, sine), [2, n, 1, L, d / heads / 2]. Returns [n, L, d]."""
+    def forward(self, x: Tensor, rotation: Tensor | None, addend: Tensor | None) -> Tensor:
+        """x: [n, L, d]. Returns [n, L, d].
+
+        rotation: complex angles as (cosine, sine), [2, n, 1, L, d / heads / 2]. addend: to the attention's logits,
+        [n, heads, L, L], -inf for later events.
+        """
         n, columns, dimension = x.shape
-        split = self.query_key_value(self.attention_norm(x)).view(n, columns, 3, self.heads, -1)
+        width = dimension // self.heads
+        split = self.query_key_value(self.attention_norm(x)).view(n, columns, 3, self.heads, width)
         query, key, value = split.permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(rotate(query, rotation), rotate(key, rotation), value, is_causal=True)
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=addend, is_causal=addend is None)
         x = x + self.dropout(self.out(attended.transpose(1, 2).reshape(n, columns, dimension)))
         result: Tensor = x + self.feed_forward(x)
         return result
@@ -78,25 +63,32 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
 
 
-class CausalTransformer(nn.Module):
-    """States of a window of events; each sees the events before it and itself, never a later one or padding.
+class CausalTransformer(CausalEncoder):
+    """Attention over the window, with the positions of spec.positions.
 
-    Positions are numbers of instants, so that the hash order inside a basket has no distance.
+    "rotary" and "learned" number the instants, so that the hash order inside a basket has no distance; "time" knows the
+    time between two events alone.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.head_width = spec.dimension // spec.heads
-        self.input = EventInput(spec)
-        self.dropout = nn.Dropout(spec.dropout)
+        super().__init__(spec)
+        self.rotary_width = spec.dimension // spec.heads if spec.positions == "rotary" else None
+        self.learned = nn.Embedding(spec.window, spec.dimension) if spec.positions == "learned" else None
+        self.time = TimeBias(spec.heads) if spec.positions == "time" else None
         self.blocks = nn.ModuleList(Block(spec.dimension, spec.heads, spec.dropout) for _ in range(spec.layers))
         self.norm = nn.LayerNorm(spec.dimension)
 
-    def forward(self, batch: Batch, item_vectors: Tensor) -> Tensor:
-        """float32 [n, L, d]; what stands at padding means nothing."""
-        x = self.dropout(self.input(batch, item_vectors))
-        rotation = rotations(instant_numbers(batch), self.head_width)
+    def states(self, x: Tensor, batch: Batch) -> Tensor:
+        """The last block's output, normed."""
+        rotation = addend = None
+        number = instant_numbers(batch)
+        if self.rotary_width is not None:
+            rotation = rotations(number, self.rotary_width)
+        if self.learned is not None:
+            x = x + self.learned(number.clamp(max=self.learned.num_embeddings - 1))
+        if self.time is not None:
+            addend = self.time(batch).masked_fill(is_later(batch.columns, x.device), float("-inf"))
         for block in self.blocks:
-            x = block(x, rotation)
+            x = block(x, rotation, addend)
         normed: Tensor = self.norm(x)
         return normed

@@ -14,7 +14,7 @@ from behavior_lib.inference.encoder import BUNDLE_FILES, Encoder
 from behavior_lib.inference.raw import to_histories
 from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.models.base import ModelSpec
-from behavior_lib.models.build import build_model, save_model
+from behavior_lib.models.build import FAMILIES, build_model, save_model
 from behavior_lib.registry import CHALLENGER, Registry
 
 VOCABULARY = Vocabulary.from_pairs([(f"item {index}", index) for index in range(3, 12)], [("buy", 3)])
@@ -34,15 +34,16 @@ def tracking_uri(tmp_path_factory):
     return f"sqlite:///{tmp_path_factory.mktemp('a store')}/var/mlflow.db"
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
+def new_checkpoint(name, folder):
     torch.manual_seed(0)
-    spec = ModelSpec(
-        "transformer_repeat", length=12, window=12, n_items=12, n_event_types=4, dimension=8, layers=1, heads=1
-    )
+    spec = ModelSpec(name, length=12, window=12, n_items=12, n_event_types=4, dimension=8, layers=1, heads=1)
     save_model(build_model(spec, torch.arange(12)), folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return new_checkpoint("transformer_repeat", tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def registry(tracking_uri, request):
 
 @pytest.fixture
 def register(registry, tracking_uri, experiment, checkpoint):
-    def new_version(run_id=None):
+    def new_version(run_id=None, checkpoint=checkpoint):
         run_id = run_id or MlflowClient(tracking_uri).create_run(experiment).info.run_id
         return registry.register(run_id, checkpoint, VOCABULARY, {"sequences_version": 7, "events_version": 3})
 
@@ -174,8 +175,9 @@ def as_mlflows_store(tracking_uri):
 
 
 @pytest.mark.usefixtures("as_mlflows_store")
-def test_the_loaded_model_answers_as_the_encoder_does(registry, register, monkeypatch):
-    version = register()
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_loaded_model_answers_as_the_encoder_does(name, registry, register, monkeypatch, tmp_path):
+    version = register(checkpoint=new_checkpoint(name, tmp_path))
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     loaded = mlflow.pyfunc.load_model(f"models:/{version.name}@{CHALLENGER}")
     with registry.bundle(version) as folder:

@@ -7,6 +7,8 @@ import torch
 
 from behavior_lib.config import load
 from behavior_lib.data.snapshot import Snapshot, count_train
+from behavior_lib.errors import ConfigError
+from behavior_lib.models.build import FAMILIES
 from behavior_lib.train.communicator import SingleProcess
 from behavior_lib.train.loop import fit
 from behavior_lib.train.plan import plan
@@ -52,10 +54,28 @@ def test_steps_and_sizes_are_those_of_the_run(snapshot, tmp_path):
     assert set(asdict(found)) == set(found.as_metrics())
 
 
-def test_a_model_learns_one_batch_by_heart(snapshot, tmp_path):
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_model_learns_one_batch_by_heart(snapshot, tmp_path, name):
     counts = count_train(snapshot)
-    run = planned(tmp_path, counts, "train.learning_rate=0.03", "train.threads=1")
+    # The repeat path alone would learn it: only the default model has it here.
+    architecture = [f"model.name={name}", f"model.repeat_path={name == 'transformer_repeat'}"]
+    run = planned(tmp_path, counts, *architecture, "train.learning_rate=0.03", "train.threads=1")
+    assert run.spec.name == name
     losses = overfit(run, snapshot, counts, 60)
     assert len(losses) == 60
     assert losses[-1] < 0.6 * losses[0]
     assert overfit(run, snapshot, counts, 60) == losses
+
+
+def test_the_configuration_decides_the_architecture(snapshot, tmp_path):
+    counts = count_train(snapshot)
+    usual = planned(tmp_path, counts).spec
+    assert (usual.name, usual.layers, usual.positions, usual.fusion) == ("transformer_repeat", 1, "rotary", "sum")
+    assert planned(tmp_path, counts, "model.name=cnn").spec.layers == 3
+    assert planned(tmp_path, counts, "model.name=cnn", "model.layers=2").spec.layers == 2
+    changed = planned(tmp_path, counts, "model.positions=time", "model.fusion=concat").spec
+    assert (changed.positions, changed.fusion) == ("time", "concat")
+    with pytest.raises(ConfigError, match="model.positions has a value of the wrong type"):
+        planned(tmp_path, counts, "model.positions=sideways")
+    with pytest.raises(ConfigError, match="unknown model: 'gruu'; did you mean gru?"):
+        planned(tmp_path, counts, "model.name=gruu")

@@ -15,6 +15,7 @@ from deltalake import write_deltalake
 
 from behavior_lib.tables import SESSIONS
 from behavior_lib.tables.arrow import arrow_schema
+from benchmarks import encoders
 from benchmarks.cluster import content
 from benchmarks.duck_log import GENERATED, DuckLog, difference
 from benchmarks.eventlog import between, disturbance, heaviest, read_stages, shuffled, worst_skew
@@ -242,3 +243,14 @@ def test_the_log_by_sql_of_three_batches(tmp_path):
     start = "start\x1f" + str(1704189600 * 10**6)
     aliases = log.database.sql(f"select session_id, batch_id from ({expected['session_alias']})").fetchall()
     assert aliases == [(hashlib.sha256(f"generated\x1fu\x1f{start}".encode()).hexdigest()[:32], "2")]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_pass_of_every_encoder_is_timed():
+    told = encoders.run(["--rows", "2", "--columns", "4", "--dimension", "8", "--repeats", "1"])
+    assert set(encoders.ENCODERS) - {"transformer_repeat"} < set(told)
+    inputs = (5 + 32 + 1) * 8  # event types, gaps, value
+    of_rnn = inputs + 2 * 8 * 8 + 2 * 8
+    assert (told["mean"]["parameters"], told["rnn"]["parameters"]) == (inputs, of_rnn)
+    assert told["transformer"]["ratio"] == 1.0
+    assert all(figures["milliseconds"] > 0 for figures in told.values())

@@ -11,19 +11,20 @@ from behavior_lib.errors import DataRefused
 from behavior_lib.inference.encoder import BUNDLE_FILES, Encoder, read_bundle
 from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.models.base import ModelSpec
-from behavior_lib.models.build import build_model, save_model
+from behavior_lib.models.build import FAMILIES, build_model, save_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 N_ITEMS, LENGTH, UNSEEN = 60, 24, 7
 VOCABULARY = Vocabulary.from_pairs([(f"item {index}", index) for index in range(3, 80)], [("view", 3), ("buy", 4)])
 
 
-@pytest.fixture(scope="module")
-def model():
+def new_model(name):
     torch.manual_seed(11)
     counts = torch.arange(N_ITEMS)
     counts[UNSEEN] = 0
     spec = ModelSpec(
-        "transformer_repeat",
+        name,
         length=LENGTH,
         window=16,
         n_items=N_ITEMS,
@@ -36,6 +37,11 @@ def model():
     for parameter in built.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return built.eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return new_model("transformer_repeat")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +61,9 @@ def histories(n, seed=0, lengths=None, width=LENGTH):
     return Histories(integers(2, 79), integers(2, 5), integers(0, 10**6), value, length.astype(np.int32))
 
 
-def test_vectors_do_not_depend_on_the_batch(encoder):
+@pytest.mark.parametrize("name", FAMILIES)
+def test_vectors_do_not_depend_on_the_batch(name):
+    encoder = Encoder(new_model(name), VOCABULARY)
     given = histories(700)
     together = encoder.encode(given)
     assert together.shape == (700, 16)
@@ -118,7 +126,10 @@ def test_item_vectors_are_those_of_the_known_items(encoder, model):
     assert np.array_equal(encoder.item_vectors(), expected)
 
 
-def test_folder_and_bytes_give_the_same_encoder(encoder, model, tmp_path):
+@pytest.mark.parametrize("name", FAMILIES)
+def test_folder_and_bytes_give_the_same_encoder(name, tmp_path):
+    model = new_model(name)
+    encoder = Encoder(model, VOCABULARY)
     save_model(model, tmp_path)
     VOCABULARY.save(tmp_path)
     given = histories(30, seed=4)
@@ -126,6 +137,7 @@ def test_folder_and_bytes_give_the_same_encoder(encoder, model, tmp_path):
     assert sorted(files) == sorted(BUNDLE_FILES)
     for other in (Encoder.load(tmp_path), Encoder.load(str(tmp_path)), Encoder.from_bytes(files)):
         assert np.array_equal(other.encode(given), encoder.encode(given))
+        assert other.next_items(given, 3) == encoder.next_items(given, 3)
         assert other.vocabulary == VOCABULARY
 
 

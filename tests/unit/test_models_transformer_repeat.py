@@ -1,5 +1,7 @@
 """What holds for every history: padding, the future, unseen items and order inside an instant do no harm."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,8 @@ from behavior_lib.models.build import build_model, load_model, save_model
 from behavior_lib.models.repeat import own_items
 from behavior_lib.models.transformer import CausalTransformer
 from tests.sequences_example import histories
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 N_ITEMS, LENGTH = 20, 16
 COUNTS = torch.tensor([0, 5, 5, *[4] * 15, 0, 4])  # item 18 is not in train
@@ -163,9 +167,39 @@ def test_a_saved_model_scores_the_same(tmp_path):
     assert torch.equal(loaded.known_items, built.known_items)
 
 
+OLDER_KEYS = ("name", "length", "n_items", "n_event_types", "window", "dimension", "layers", "heads", "dropout")
+OLDER_KEYS += ("repeat_path", "use_event_type", "use_gap", "use_value", "negatives", "boundaries")
+BLOCK = ("attention_norm.weight", "attention_norm.bias", "query_key_value.weight", "out.weight")
+BLOCK += tuple(f"feed_forward.{part}.{kind}" for part in (0, 1, 3) for kind in ("weight", "bias"))
+OLDER_WEIGHTS = [
+    *("bias", "item_counts", "items.weight"),
+    *(f"encoder.input.{part}.weight" for part in ("event_type", "gap", "value")),
+    *(f"encoder.blocks.{layer}.{part}" for layer in (0, 1) for part in BLOCK),
+    *("encoder.norm.weight", "encoder.norm.bias"),
+    *(f"repeat.network.{part}.{kind}" for part in (0, 2) for kind in ("weight", "bias")),
+    "repeat.propensity.weight",
+]
+
+
+def test_a_model_saved_when_it_was_the_only_one_is_still_the_same(tmp_path):
+    built, batch = model(), batch_of(*random_rows(9))
+    assert list(built.state_dict()) == OLDER_WEIGHTS
+    save_model(built, tmp_path)
+    description = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({key: description[key] for key in OLDER_KEYS}))
+    assert torch.equal(load_model(tmp_path).scores(batch), built.scores(batch))
+    # The loss that these weights and draws had when this was the only model.
+    assert float(loss_of(built, batch).detach()) == pytest.approx(6.0574322, rel=1e-5)
+
+
+def test_transformer_is_another_name_of_it():
+    batch = batch_of(*random_rows(9))
+    assert torch.equal(model().scores(batch), model(name="transformer").scores(batch))
+
+
 def test_an_unknown_model_and_a_torn_file_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="known: transformer_repeat"):
-        model(name="transformer")
+    with pytest.raises(ConfigError, match="known: transformer_repeat, transformer, gru"):
+        model(name="word2vec")
     save_model(model(), tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"torn")
     with pytest.raises(DataRefused, match="no whole model"):

@@ -1,4 +1,4 @@
-"""The default family: a causal transformer with tied item vectors, plus a repeat path over the user's own items."""
+"""The family of next-item models: any causal encoder, tied item vectors, a repeat path over the user's own items."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from torch import Tensor, nn
 
 from behavior_lib.models.base import Drawn, ModelSpec, SequenceModel
 from behavior_lib.models.batch import Batch
+from behavior_lib.models.encoders import ENCODERS
 from behavior_lib.models.instants import InstantEnds, instant_ends
 from behavior_lib.models.losses import repeat_softmax, sampled_softmax
 from behavior_lib.models.repeat import RepeatPath, own_items
-from behavior_lib.models.transformer import CausalTransformer
 from behavior_lib.tables.items import FIRST_INDEX
 
 SHRINKAGE = 0.3  # weight of the mean squared propensity
 
 
-class TransformerRepeat(SequenceModel):
-    """SASRec-like (Kang and McAuley 2018): item vectors are both input and output; the newest state is the user.
+class NextItem(SequenceModel):
+    """The encoder of spec.name; item vectors are both input and output (as in SASRec, Kang and McAuley 2018).
 
-    A score is state · item vector + item bias + the repeat path's logit for items of the user's own history.
+    The state after the newest event is the user. A score is state · item vector + item bias + the repeat path's logit
+    for items of the user's own history.
     """
 
     log_share: Tensor
@@ -32,7 +33,7 @@ class TransformerRepeat(SequenceModel):
         self.register_buffer("log_share", share.log().float(), persistent=False)
         self.register_buffer("cumulative", share.cumsum(0), persistent=False)
         self.bias = nn.Parameter(self.log_share.clamp(min=-20.0))
-        self.encoder = CausalTransformer(spec)
+        self.encoder = ENCODERS[spec.name](spec)
         self.repeat = RepeatPath(spec.n_items) if spec.repeat_path else None
         nn.init.normal_(self.items.weight, std=spec.dimension**-0.5)
 

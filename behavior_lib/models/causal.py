@@ -1,0 +1,72 @@
+"""The small interface of all causal encoders: events in, one state after each of them out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from behavior_lib.models.base import ModelSpec
+from behavior_lib.models.batch import Batch
+
+SPAN_BUCKETS = 32  # powers of two of seconds: the last holds every span above 34 years
+
+
+class EventInput(nn.Module):
+    """One vector an event: item, and as the spec says event type, time gap (by powers of two) and value.
+
+    spec.fusion: "sum" adds the parts, "concat" lays them side by side and takes them through one linear layer.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.event_type = nn.Embedding(spec.n_event_types, spec.dimension) if spec.use_event_type else None
+        self.gap = nn.Embedding(SPAN_BUCKETS, spec.dimension) if spec.use_gap else None
+        self.value = nn.Linear(1, spec.dimension, bias=False) if spec.use_value else None
+        parts = 1 + sum((spec.use_event_type, spec.use_gap, spec.use_value))
+        self.fuse = nn.Linear(parts * spec.dimension, spec.dimension) if spec.fusion == "concat" else None
+
+    def forward(self, batch: Batch, item_vectors: Tensor) -> Tensor:
+        """float32 [n, L, d]."""
+        parts = [F.embedding(batch.item_index, item_vectors)]
+        if self.event_type is not None:
+            parts.append(self.event_type(batch.event_type))
+        if self.gap is not None:
+            parts.append(self.gap(span_buckets(batch.gap_seconds)))
+        if self.value is not None:
+            parts.append(self.value((batch.value.sign() * batch.value.abs().log1p())[..., None]))
+        if self.fuse is None:
+            return reduce(torch.add, parts)
+        fused: Tensor = self.fuse(torch.cat(parts, 2))
+        return fused
+
+
+class CausalEncoder(nn.Module, ABC):
+    """States of a window of events; each sees the events before it and itself, never a later one or padding.
+
+    A window has 1 to spec.window columns; nothing is carried from one to the next.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.input = EventInput(spec)
+        self.dropout = nn.Dropout(spec.dropout)
+
+    def forward(self, batch: Batch, item_vectors: Tensor) -> Tensor:
+        """float32 [n, L, d]: the state after each event; what stands at padding means nothing.
+
+        item_vectors: [n_items, d], the item's part of an event.
+        """
+        return self.states(self.dropout(self.input(batch, item_vectors)), batch)
+
+    @abstractmethod
+    def states(self, x: Tensor, batch: Batch) -> Tensor:
+        """The states [n, L, d] of events whose vectors are x: [n, L, d]."""
+
+
+def span_buckets(seconds: Tensor) -> Tensor:
+    """int64, as `seconds`: 0 below a second, then one bucket a power of two, of the logarithm that float32 rounds."""
+    return torch.log2(seconds.clamp(min=0) + 1.0).long().clamp(max=SPAN_BUCKETS - 1)

@@ -1,0 +1,67 @@
+"""Every causal encoder with weights at random, and random windows for it."""
+
+import numpy as np
+import torch
+
+from behavior_lib.models.base import ModelSpec
+from behavior_lib.models.batch import Batch
+from behavior_lib.models.encoders import ENCODERS
+
+N_ITEMS, N_TYPES, WINDOW = 20, 5, 12
+NAMES = [name for name in ENCODERS if name != "transformer_repeat"]
+VARIANTS = {
+    **{name: {"name": name} for name in NAMES},
+    "transformer, learned": {"name": "transformer", "positions": "learned"},
+    "transformer, time": {"name": "transformer", "positions": "time"},
+    "gru, concat": {"name": "gru", "fusion": "concat"},
+}
+
+
+def spec_of(variant, **changes):
+    values = {"length": WINDOW, "window": WINDOW, "n_items": N_ITEMS, "n_event_types": N_TYPES}
+    values |= {"dimension": 8, "layers": 2, "heads": 2, **VARIANTS[variant]}
+    return ModelSpec(**{**values, **changes})
+
+
+def encoder_of(variant, seed=0, **changes):
+    """The encoder in evaluation mode, and item vectors; no weight is left at 0 or 1."""
+    spec = spec_of(variant, **changes)
+    torch.manual_seed(seed)
+    encoder = ENCODERS[spec.name](spec).eval()
+    for parameter in encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return encoder, torch.randn(N_ITEMS, spec.dimension)
+
+
+def noise(seed, n, columns=WINDOW, length=None):
+    """Rows that hold anything, in the padding too."""
+    random = np.random.default_rng(seed)
+    shape = (n, columns)
+    gap = torch.from_numpy(random.choice([0, 0, 1, 60, 86_400, 1_000_000], shape))
+    gap[:, 0] = 0
+    length = torch.full((n,), columns) if length is None else length
+    return Batch(
+        torch.from_numpy(random.integers(0, N_ITEMS, shape)),
+        torch.from_numpy(random.integers(0, N_TYPES, shape)),
+        gap,
+        torch.from_numpy(random.normal(0, 5, shape).astype(np.float32)),
+        length,
+    )
+
+
+def rows(seed, n=5, columns=WINDOW):
+    """The same with random lengths, one row empty and one full, and padding of 0."""
+    length = torch.from_numpy(np.random.default_rng(seed).integers(0, columns + 1, n))
+    length[:2] = torch.tensor([0, columns])
+    return noise(seed, n, columns).cut(length)
+
+
+def replaced(batch, other, where):
+    """The batch with what `other` holds where `where` [n, L] is true; lengths stay."""
+    return Batch(
+        torch.where(where, other.item_index, batch.item_index),
+        torch.where(where, other.event_type, batch.event_type),
+        torch.where(where, other.gap_seconds, batch.gap_seconds),
+        torch.where(where, other.value, batch.value),
+        batch.length,
+    )

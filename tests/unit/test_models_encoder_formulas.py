@@ -1,0 +1,228 @@
+"""Each encoder against its paper's formula, written out event by event in numpy."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.encoders_example import WINDOW, encoder_of, rows
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def weights_of(module):
+    return {name: tensor.double().numpy() for name, tensor in module.state_dict().items()}
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def silu(x):
+    return x * sigmoid(x)
+
+
+def gelu(x):
+    return x * np.vectorize(lambda number: 0.5 * (1 + math.erf(number / math.sqrt(2))))(x)
+
+
+def normed(x, weights, name):
+    spread = np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    return (x - x.mean(-1, keepdims=True)) / spread * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+
+def bucket(seconds):
+    return min((int(seconds) + 1).bit_length() - 1, 31)
+
+
+def instants(gap):
+    return np.cumsum(np.asarray(gap) != 0)
+
+
+def event_vectors(encoder, batch, vectors, row, flags=("event_type", "gap", "value")):
+    """[length, d] of a row's events."""
+    w = weights_of(encoder.input)
+    found = []
+    for at in range(int(batch.length[row])):
+        value = float(batch.value[row, at])
+        part = {
+            "event_type": lambda at=at: w["event_type.weight"][int(batch.event_type[row, at])],
+            "gap": lambda at=at: w["gap.weight"][bucket(batch.gap_seconds[row, at])],
+            "value": lambda value=value: w["value.weight"][:, 0] * math.copysign(math.log1p(abs(value)), value),
+        }
+        parts = [vectors[int(batch.item_index[row, at])].double().numpy(), *(part[flag]() for flag in flags)]
+        fused = np.concatenate(parts) @ w["fuse.weight"].T + w["fuse.bias"] if "fuse.weight" in w else sum(parts)
+        found.append(fused)
+    return np.array(found).reshape(-1, vectors.shape[1])
+
+
+def check(variant, formula, **changes):
+    """formula(weights, x, gap) → states, all of one row without its padding."""
+    encoder, vectors = encoder_of(variant, seed=3, **changes)
+    batch = rows(8)
+    states = encoder(batch, vectors).detach().numpy()
+    assert batch.length.max() == WINDOW
+    for row, length in enumerate(batch.length.tolist()):
+        if length:
+            x = event_vectors(encoder, batch, vectors, row)
+            expected = formula(weights_of(encoder), x, batch.gap_seconds[row, :length].numpy())
+            np.testing.assert_allclose(states[row, :length], expected, rtol=1e-4, atol=1e-5)
+
+
+FLAGS = [(), ("event_type",), ("gap",), ("value",), ("event_type", "gap", "value")]
+
+
+@pytest.mark.parametrize("fusion", ["sum", "concat"])
+@pytest.mark.parametrize("flags", FLAGS)
+def test_inputs(flags, fusion):
+    uses = {f"use_{name}": name in flags for name in ("event_type", "gap", "value")}
+    encoder, vectors = encoder_of("mean", fusion=fusion, **uses)
+    batch = rows(4)
+    found = encoder.input(batch, vectors).detach().numpy()
+    for row, length in enumerate(batch.length.tolist()):
+        expected = event_vectors(encoder, batch, vectors, row, flags)
+        np.testing.assert_allclose(found[row, :length], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_mean():
+    check("mean", lambda w, x, gap: np.array([x[: at + 1].mean(0) for at in range(len(x))]))
+
+
+def recurrent(step):
+    """Two layers of step(from_below, from_before, h, c) → h, c, where the first two are the gates' addends."""
+
+    def formula(w, x, gap):
+        for layer in range(2):
+            name = [f"recurrent.{kind}_l{layer}" for kind in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")]
+            h = c = np.zeros(x.shape[1])
+            states = []
+            for event in x:
+                below, before = w[name[0]] @ event + w[name[1]], w[name[2]] @ h + w[name[3]]
+                h, c = step(below, before, h, c)
+                states.append(h)
+            x = np.array(states)
+        return x
+
+    return formula
+
+
+def test_rnn():
+    check("rnn", recurrent(lambda below, before, h, c: (np.tanh(below + before), c)))
+
+
+def test_gru():
+    def step(below, before, h, c):
+        (reset, update, new), (reset_before, update_before, new_before) = np.split(below, 3), np.split(before, 3)
+        keep = sigmoid(update + update_before)
+        return (1 - keep) * np.tanh(new + sigmoid(reset + reset_before) * new_before) + keep * h, c
+
+    check("gru", recurrent(step))
+
+
+def test_lstm():
+    def step(below, before, h, c):
+        enter, forget, new, leave = np.split(below + before, 4)
+        c = sigmoid(forget) * c + sigmoid(enter) * np.tanh(new)
+        return sigmoid(leave) * np.tanh(c), c
+
+    check("lstm", recurrent(step))
+
+
+def test_cnn():
+    def formula(w, x, gap):
+        for block in range(2):
+            change = x
+            for part, dilation in enumerate((4**block, 2 * 4**block)):
+                kernel = w[f"blocks.{block}.convolutions.{part}.weight"]
+                found = np.tile(w[f"blocks.{block}.convolutions.{part}.bias"], (len(x), 1))
+                for at in range(len(x)):
+                    for tap in range(3):
+                        source = at - (2 - tap) * dilation
+                        if source >= 0:
+                            found[at] += kernel[:, :, tap] @ change[source]
+                change = np.maximum(normed(found, w, f"blocks.{block}.norms.{part}"), 0)
+            x = x + change
+        return normed(x, w, "norm")
+
+    check("cnn", formula)
+
+
+def test_three_blocks_of_cnn_read_127_events():
+    encoder, vectors = encoder_of("cnn", layers=3)
+    for columns, is_read in ((127, True), (128, False)):
+        batch = rows(1, n=2, columns=columns)
+        before = encoder(batch, vectors)[1, -1]
+        batch.item_index[1, 0] = (batch.item_index[1, 0] + 1) % len(vectors)
+        assert torch.equal(encoder(batch, vectors)[1, -1], before) != is_read
+
+
+def attention(query, key, value, score, weigh):
+    """[L, d] of one head: event i sees j ≤ i with weigh(scores of the seen)."""
+    found = []
+    for i in range(len(query)):
+        seen = np.array([score(query, key, i, j) for j in range(i + 1)])
+        found.append(weigh(seen) @ value[: i + 1])
+    return np.array(found)
+
+
+def softmax(scores):
+    weight = np.exp(scores - scores.max())
+    return weight / weight.sum()
+
+
+def turned(x, position):
+    """The halves of a vector as complex numbers, turned by position / 10000 ** (2 k / width)."""
+    half = len(x) // 2
+    numbers = (x[:half] + 1j * x[half:]) * np.exp(1j * position * 10_000.0 ** (-2 * np.arange(half) / len(x)))
+    return np.concatenate([numbers.real, numbers.imag])
+
+
+@pytest.mark.parametrize("variant", ["transformer", "transformer, learned", "transformer, time"])
+def test_transformer(variant):
+    def formula(w, x, gap):
+        place, elapsed = instants(gap), np.cumsum(gap)
+        if variant == "transformer, learned":
+            x = x + w["learned.weight"][place]
+        for layer in range(2):
+            name = f"blocks.{layer}"
+            parts = np.split(normed(x, w, f"{name}.attention_norm") @ w[f"{name}.query_key_value.weight"].T, 3, 1)
+            heads = []
+            for head in range(2):
+
+                def score(query, key, i, j, head=head):
+                    if variant == "transformer":
+                        return turned(query[i], place[i]) @ turned(key[j], place[j]) / 2
+                    extra = w["time.bias.weight"][bucket(elapsed[i] - elapsed[j]), head] if "time" in variant else 0.0
+                    return query[i] @ key[j] / 2 + extra
+
+                heads.append(attention(*(part[:, 4 * head : 4 * head + 4] for part in parts), score, softmax))
+            x = x + np.concatenate(heads, 1) @ w[f"{name}.out.weight"].T
+            inner = normed(x, w, f"{name}.feed_forward.0") @ w[f"{name}.feed_forward.1.weight"].T
+            inner = gelu(inner + w[f"{name}.feed_forward.1.bias"])
+            x = x + inner @ w[f"{name}.feed_forward.3.weight"].T + w[f"{name}.feed_forward.3.bias"]
+        return normed(x, w, "norm")
+
+    check(variant, formula)
+
+
+def test_hstu():
+    def formula(w, x, gap):
+        place, elapsed = instants(gap), np.cumsum(gap)
+        for layer in range(2):
+            name = f"units.{layer}"
+            gate, *parts = np.split(silu(normed(x, w, f"{name}.norm") @ w[f"{name}.project.weight"].T), 4, 1)
+            heads = []
+            for head in range(2):
+
+                def score(query, key, i, j, head=head):
+                    by_time = w["time.bias.weight"][bucket(elapsed[i] - elapsed[j]), head]
+                    return query[i] @ key[j] + by_time + w["instants.bias.weight"][place[i] - place[j], head]
+
+                of_head = [part[:, 4 * head : 4 * head + 4] for part in parts]
+                heads.append(attention(*of_head, score, lambda seen: silu(seen) / len(seen)))
+            gated = normed(np.concatenate(heads, 1), w, f"{name}.attended_norm") * gate
+            x = x + gated @ w[f"{name}.out.weight"].T + w[f"{name}.out.bias"]
+        return normed(x, w, "norm")
+
+    check("hstu", formula)

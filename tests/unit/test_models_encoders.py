@@ -1,0 +1,152 @@
+"""What holds for every causal encoder: neither the future nor padding counts, every weight learns, order is learned."""
+
+import math
+
+import pytest
+import torch
+
+from behavior_lib.layout import conf_root
+from behavior_lib.models.batch import Batch
+from behavior_lib.models.build import build_model, load_model, save_model
+from behavior_lib.models.encoders import ENCODERS
+from tests.encoders_example import N_ITEMS, VARIANTS, WINDOW, encoder_of, noise, replaced, rows, spec_of
+from tests.sequences_example import histories
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+COUNTS = torch.tensor([0, 0, 5, *[4] * (N_ITEMS - 3)])
+SETS = ["transformer", "transformer, learned", "transformer, time", "hstu", "mean"]
+
+
+def model_of(variant, seed=0, **changes):
+    torch.manual_seed(seed)
+    return build_model(spec_of(variant, negatives=64, boundaries=3, **changes), COUNTS)
+
+
+def loss_of(model, batch):
+    prepared = model.prepare(batch)
+    return model.loss(prepared, model.draw(prepared, torch.Generator().manual_seed(1)))
+
+
+def test_every_encoder_has_its_file_of_configuration():
+    assert {path.stem for path in (conf_root() / "models").glob("*.yaml")} == set(ENCODERS)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_there_is_a_state_after_every_event_at_any_width(variant):
+    encoder, vectors = encoder_of(variant)
+    for columns in range(1, WINDOW + 1):
+        batch = rows(columns, n=3, columns=columns)
+        states = encoder(batch, vectors)
+        assert states.shape == (3, columns, 8)
+        assert states.isfinite().all()
+        assert encoder(batch.rows(torch.arange(0)), vectors).shape == (0, columns, 8)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_comes_later_changes_no_bit(variant, seed):
+    encoder, vectors = encoder_of(variant, seed)
+    batch, other = rows(seed), noise(seed + 100, 5)
+    states = encoder(batch, vectors)
+    padding = encoder(replaced(batch, other, ~batch.present), vectors)
+    assert torch.equal(padding[batch.present], states[batch.present])
+    for cut in range(WINDOW):
+        later = (torch.arange(WINDOW) >= cut).expand(5, WINDOW)
+        changed = encoder(replaced(batch, other, later), vectors)
+        assert torch.equal(changed[:, :cut], states[:, :cut])
+        assert not torch.equal(changed[1, cut], states[1, cut])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_state_does_not_depend_on_the_width_or_on_other_rows(variant):
+    encoder, vectors = encoder_of(variant)
+    batch = rows(7)
+    states = encoder(batch, vectors)
+    for row in range(1, len(batch)):
+        for length in range(1, int(batch.length[row]) + 1):
+            alone = batch.rows(torch.tensor([row])).cut(torch.tensor([length])).newest(length)
+            torch.testing.assert_close(encoder(alone, vectors)[0], states[row, :length], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", SETS)
+def test_the_order_of_what_came_before_inside_an_instant_does_not_count(variant):
+    encoder, vectors = encoder_of(variant, layers=1, use_gap=False)
+    batch = noise(3, 1, 7)
+    batch.gap_seconds[0] = torch.tensor([0, 60, 0, 0, 0, 86_400, 0])
+    swapped = batch.rows(torch.tensor([0]))
+    order = torch.tensor([0, 3, 1, 2, 4, 5, 6])
+    for tensor in (swapped.item_index, swapped.event_type, swapped.value):
+        tensor[0] = tensor[0, order]
+    before, after = encoder(batch, vectors)[0], encoder(swapped, vectors)[0]
+    torch.testing.assert_close(after[[0, 4, 5, 6]], before[[0, 4, 5, 6]], rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(after[1], before[1])
+
+
+@pytest.mark.parametrize("repeat_path", [True, False])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_loss_reaches_every_weight(variant, repeat_path):
+    model = model_of(variant, repeat_path=repeat_path, dropout=0.0)
+    for name, parameter in model.encoder.named_parameters():
+        if name.endswith("weight"):
+            torch.nn.init.normal_(parameter, std=0.4)
+    loss_of(model, rows(5, n=40)).backward()
+    assert [name for name, parameter in model.named_parameters() if not (parameter.grad != 0).any()] == []
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_saved_model_gives_the_same_vectors(variant, tmp_path):
+    model = model_of(variant).eval()
+    batch = rows(6)
+    vectors = model.user_vectors(batch)
+    assert vectors[0].tolist() == [0.0] * 8  # an empty history
+    save_model(model, tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.spec == model.spec
+    assert torch.equal(loaded.user_vectors(batch), vectors)
+    assert torch.equal(loaded.scores(batch), model.scores(batch))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_one_seed_decides_weights_and_dropout(variant):
+    def states(seed, dropout=0.5):
+        model = model_of(variant, seed, dropout=dropout).train()
+        torch.manual_seed(seed)
+        return model._states(rows(2))
+
+    assert torch.equal(states(1), states(1))
+    assert not torch.equal(states(1), states(2))
+    assert not torch.equal(states(1), states(1, dropout=0.0))
+
+
+def cycles(n, length):
+    """Six items in a ring: each event says what the next one is, and how often each was seen says nothing of it."""
+    return [[3 + (start + step) % 6 for step in range(length)] for start in range(6) for _ in range(n // 6)]
+
+
+def tastes(n, length):
+    """Users of six items in two halves, who buy one of their own three: the history says which, its order nothing."""
+    draws = torch.randint(3, (n, length), generator=torch.Generator().manual_seed(4))
+    return (3 + draws + 3 * (torch.arange(n) % 2)[:, None]).tolist()
+
+
+def learned(variant, item_lists, steps=60):
+    """The loss after so many steps on these rows; without a history's help it cannot be below log(6)."""
+    model = model_of(variant, seed=1, dimension=16, layers=1, dropout=0.0, repeat_path=False)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    batch = Batch.from_histories(histories(item_lists, WINDOW))
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss_of(model, batch).backward()
+        optimizer.step()
+    return float(loss_of(model, batch).detach())
+
+
+@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant != "mean"])
+def test_it_learns_what_follows_what(variant):
+    assert learned(variant, cycles(24, 10)) < 0.1 * math.log(6)
+
+
+def test_a_mean_learns_whose_items_they_are_and_no_order():
+    assert math.log(3) - 0.2 < learned("mean", tastes(24, 10)) < (math.log(3) + math.log(6)) / 2
+    assert learned("mean", cycles(24, 10)) > 0.5 * math.log(6)
