@@ -11,6 +11,7 @@ from behavior_lib.config.schema import BatchOf, CommunicatorName, Config, Scalin
 from behavior_lib.data.snapshot import TrainCounts
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import ModelSpec
+from behavior_lib.models.losses import sampling_of
 from behavior_lib.train.settings import FitSettings, RunSettings
 
 _SCALES: dict[Scaling, Callable[[int], float]] = {
@@ -44,6 +45,9 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
         use_value=model.use_value,
         negatives=train.negatives,
         boundaries=train.boundaries,
+        loss=model.loss.value,
+        negative_sampling=sampling_of(model.loss.value, model.negative_sampling and model.negative_sampling.value),
+        calibration=model.calibration,
     )
     place = train.checkpoints if "://" in train.checkpoints else str(Path(train.checkpoints).absolute())
     return RunSettings(
@@ -121,6 +125,9 @@ def _check(config: Config) -> None:
             raise ConfigError(f"{key} must be above 0", value=value, mend=f"--set {key}=…")
     if not 0 <= train.average < 1:
         raise ConfigError("train.average must be at least 0 and below 1", value=train.average, mend="try 0.999")
+    if not 0 <= model.calibration <= 1:
+        mend = "the paper of gbce has 0.75"
+        raise ConfigError("model.calibration must be from 0 to 1", value=model.calibration, mend=mend)
     if model.dimension % (2 * model.heads):
         mend = "choose a multiple of 2 * model.heads"
         raise ConfigError("model.dimension does not split into heads of even width", value=model.dimension, mend=mend)
