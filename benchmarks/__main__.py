@@ -2,33 +2,33 @@
 
 import json
 import sys
+from collections.abc import Callable
+from typing import Any
 
-from benchmarks import cluster, demo, encoders, etl, loader, oracle
+from benchmarks import cluster, demo, encoders, etl, loader, losses, oracle
+
+# Each takes its arguments and returns what its last line says.
+FIGURES: dict[str, Callable[[list[str]], dict[str, Any]]] = {
+    "demo": lambda words: {"demo": demo.run()},
+    "etl": etl.run,
+    "cluster": cluster.run,
+    "loader": loader.run,
+    "encoders": encoders.run,
+    "losses": losses.run,
+}
 
 
 def main(words: list[str]) -> int:
     """The name of a benchmark (`demo` without one) and its arguments. Returns 1 where tables differ."""
     name, rest = (words[0], words[1:]) if words else ("demo", [])
-    if name == "etl":
-        print(json.dumps(etl.run(rest)))
-    elif name == "encoders":
-        print(json.dumps(encoders.run(rest)))
-    elif name == "cluster":
-        told = cluster.run(rest)
-        print(json.dumps(told))
-        return 0 if told["equal"] else 1
-    elif name == "loader":
-        print(json.dumps(loader.run(rest)))
-    elif name == "oracle":
+    if name == "oracle":
         return oracle.main(rest)
-    elif name == "demo":
-        print(json.dumps({"demo": demo.run()}))
-    else:
-        print(
-            f"error: unknown benchmark: {name!r}; known: demo, etl, cluster, loader, encoders, oracle", file=sys.stderr
-        )
+    if name not in FIGURES:
+        print(f"error: unknown benchmark: {name!r}; known: {', '.join([*FIGURES, 'oracle'])}", file=sys.stderr)
         return 2
-    return 0
+    told = FIGURES[name](rest)
+    print(json.dumps(told))
+    return 0 if told.get("equal", True) else 1
 
 
 if __name__ == "__main__":

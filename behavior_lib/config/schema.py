@@ -29,6 +29,22 @@ class StartName(str, Enum):
     random = "random"
 
 
+class LossName(str, Enum):
+    sampled_softmax = "sampled_softmax"
+    softmax = "softmax"
+    chunked_softmax = "chunked_softmax"
+    gbce = "gbce"
+    bce = "bce"
+    bpr = "bpr"
+
+
+class SamplingName(str, Enum):
+    popularity = "popularity"
+    uniform = "uniform"
+    in_batch = "in_batch"
+    mixed = "mixed"
+
+
 class BatchOf(str, Enum):
     worker = "worker"
     step = "step"
@@ -114,6 +130,10 @@ class ModelConfig:
     use_event_type: bool = True  # inputs beside the item
     use_gap: bool = True
     use_value: bool = True
+    loss: LossName = LossName.sampled_softmax  # of the vectors, over the catalogue; softmax holds positions * items
+    # How negatives are drawn; null: as in the loss's paper, popularity for sampled_softmax, uniform for gbce, bce, bpr.
+    negative_sampling: SamplingName | None = None
+    calibration: float = 0.75  # of gbce: 0 is bce, at 1 the sigmoid of a score is a probability
 
 
 @dataclass
@@ -137,7 +157,7 @@ class TrainConfig:
     warmup_share: float = 0.05  # share of all steps
     clip_norm: float = 1.0
     highest_loss: float = 1e4  # a loss that is higher, or no number, ends the run
-    negatives: int = 1024  # items sampled a step for the vectors' loss, shared by all its positions
+    negatives: int = 1024  # items drawn a batch for the vectors' loss, shared by all its positions
     boundaries: int = 4  # ends of instants a row, drawn at random, where the whole catalogue is scored
     threads: int | None = None  # torch threads a worker; null: cores / workers
     timeout_minutes: float = 120.0  # an outside watchdog ends a run that takes longer

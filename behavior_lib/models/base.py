@@ -22,7 +22,8 @@ class ModelSpec:
     layers, heads, positions: of encoders that have them. fusion: how an event's inputs become one vector.
     length: newest events of a history that the model looks at; window: those of them that the encoder reads, the rest
     only counts in the repeat path. n_items, n_event_types: highest index in train + 1. The use_* flags say which inputs
-    beside the item are read. negatives, boundaries: of the loss, see the family.
+    beside the item are read. negatives, boundaries: of the loss, see the family. loss, negative_sampling: names in
+    losses/chosen.py, None for the loss's own sampling; calibration: of gbce.
     """
 
     name: str
@@ -42,6 +43,9 @@ class ModelSpec:
     use_value: bool = True
     negatives: int = 1024
     boundaries: int = 4
+    loss: str = "sampled_softmax"
+    negative_sampling: str | None = None
+    calibration: float = 0.75
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""

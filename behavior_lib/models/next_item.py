@@ -9,7 +9,7 @@ from behavior_lib.models.base import Drawn, ModelSpec, SequenceModel
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.encoders import ENCODERS
 from behavior_lib.models.instants import InstantEnds, instant_ends
-from behavior_lib.models.losses import repeat_softmax, sampled_softmax
+from behavior_lib.models.losses import CatalogueLoss, repeat_softmax
 from behavior_lib.models.repeat import RepeatPath, own_items
 from behavior_lib.tables.items import FIRST_INDEX
 
@@ -24,17 +24,16 @@ class NextItem(SequenceModel):
     """
 
     log_share: Tensor
-    cumulative: Tensor
 
     def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
         super().__init__(spec, item_counts)
         self.items = nn.Embedding(spec.n_items, spec.dimension)
         share = self.item_counts.double() / self.item_counts.sum()
         self.register_buffer("log_share", share.log().float(), persistent=False)
-        self.register_buffer("cumulative", share.cumsum(0), persistent=False)
         self.bias = nn.Parameter(self.log_share.clamp(min=-20.0))
         self.encoder = ENCODERS[spec.name](spec)
         self.repeat = RepeatPath(spec.n_items) if spec.repeat_path else None
+        self.catalogue_loss = CatalogueLoss(spec, self.item_counts)
         nn.init.normal_(self.items.weight, std=spec.dimension**-0.5)
 
     def user_vectors(self, batch: Batch) -> Tensor:
@@ -56,10 +55,9 @@ class NextItem(SequenceModel):
         return logits
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
-        """negatives: int64 [spec.negatives]. boundaries: int64, ends of instants where all items are scored."""
-        draws = torch.rand(self.spec.negatives, generator=generator, dtype=torch.float64)
-        negatives = torch.searchsorted(self.cumulative, draws).clamp(max=self.spec.n_items - 1)
+        """negatives: int64, see CatalogueLoss. boundaries: int64, ends of instants where all items are scored."""
         ends = instant_ends(batch)
+        negatives = self.catalogue_loss.draw(known_targets(ends, batch)[1], generator)
         n = min(self.spec.boundaries * len(batch), len(ends))
         # Late ends are preferred: their histories are as long as those that are scored in the end.
         likely = ends.column + 1.0
@@ -67,7 +65,7 @@ class NextItem(SequenceModel):
         return {"negatives": negatives, "boundaries": boundaries}
 
     def loss(self, batch: Batch, drawn: Drawn) -> Tensor:
-        """Sampled softmax of the vectors at every instant's end, plus full softmax of whole scores at some of them.
+        """The spec's loss of the vectors at every instant's end, plus full softmax of whole scores at some of them.
 
         The second teaches the repeat path alone: vectors that also had to please it ranked worse.
         """
@@ -88,7 +86,8 @@ class NextItem(SequenceModel):
 
     def _vector_loss(self, states: Tensor, batch: Batch, ends: InstantEnds, negatives: Tensor) -> Tensor:
         owner, targets = known_targets(ends, batch)
-        return sampled_softmax(states, owner, targets, self.items.weight, self.bias, self.log_share, negatives)
+        loss: Tensor = self.catalogue_loss(states, owner, targets, self.items.weight, self.bias, negatives)
+        return loss
 
     def _repeat_loss(self, repeat: RepeatPath, states: Tensor, batch: Batch, ends: InstantEnds) -> Tensor:
         own = own_items(batch.rows(ends.row).cut(ends.column + 1))

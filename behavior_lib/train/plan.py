@@ -12,6 +12,7 @@ from behavior_lib.config.schema import BatchOf, CommunicatorName, Config, Launch
 from behavior_lib.data.snapshot import TrainCounts
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import ModelSpec
+from behavior_lib.models.losses import sampling_of
 from behavior_lib.train.settings import SCALES, FitSettings, RunSettings
 
 
@@ -23,6 +24,7 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
     train, model = config.train, config.model
     workers = 1 if train.communicator is CommunicatorName.single else train.workers
     _check(config)
+    sampling = model.negative_sampling and model.negative_sampling.value
     spec = ModelSpec(
         **_alike(ModelSpec, model, train)
         | {
@@ -30,6 +32,7 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
             "window": min(model.window, counts.length),
             "n_items": len(counts.items),
             "n_event_types": counts.n_event_types,
+            "negative_sampling": sampling_of(model.loss.value, sampling),
         }
     )
     fit = FitSettings(
@@ -92,6 +95,9 @@ def _check(config: Config) -> None:
     _check_min_workers(train)
     if not 0 <= train.average < 1:
         raise ConfigError("train.average must be at least 0 and below 1", value=train.average, mend="try 0.999")
+    if not 0 <= model.calibration <= 1:
+        mend = "the paper of gbce has 0.75"
+        raise ConfigError("model.calibration must be from 0 to 1", value=model.calibration, mend=mend)
     if model.dimension % (2 * model.heads):
         mend = "choose a multiple of 2 * model.heads"
         raise ConfigError("model.dimension does not split into heads of even width", value=model.dimension, mend=mend)

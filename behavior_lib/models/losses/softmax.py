@@ -1,4 +1,4 @@
-"""Losses over catalogues that are too large to score everywhere."""
+"""Cross-entropy over the catalogue: by a sample of it, by all of it, and where a few logits change."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from behavior_lib.models.losses.catalogue import HELD, catalogue_logsumexp
 
 TINY = 1e-9  # what rounding may leave of a difference that is not below 0
 
@@ -23,7 +25,8 @@ def sampled_softmax(
     """Cross-entropy of every target among itself and negatives that all states share: a scalar, the mean over targets.
 
     states: [m, d]. owner, targets: int64 [t], the state that predicts each target, and the target. vectors: [items, d].
-    bias: [items]. negatives: int64 [k], drawn with replacement with the probabilities exp(log_share): [items].
+    bias: [items]. negatives: int64 [k], drawn with replacement; exp(log_share): [items], their expected shares of the
+    draws.
 
     Every negative's logit is lowered by the logarithm of its expected number of draws ("logQ"), so that the sum over
     the negatives estimates without bias the sum over all items but the target (Bengio and Senécal 2008). The target
@@ -39,6 +42,38 @@ def sampled_softmax(
     others = (torch.exp(everything - highest) - hits).clamp(min=0)
     surprise = torch.log(others + torch.exp(positive - highest)) + highest - positive
     return surprise.sum() / max(1, len(targets))
+
+
+def full_softmax(
+    states: Tensor, owner: Tensor, targets: Tensor, vectors: Tensor, bias: Tensor, candidates: Tensor
+) -> Tensor:
+    """Cross-entropy of every target among all candidates: a scalar, the mean over targets. Holds [m, items].
+
+    As in `sampled_softmax`, but candidates: bool [items], those that the sum is over; targets are among them.
+    """
+    everything = torch.addmm(bias.masked_fill(~candidates, -math.inf), states, vectors.T).logsumexp(1)
+    return _surprise(everything, states, owner, targets, vectors, bias)
+
+
+def chunked_softmax(
+    states: Tensor,
+    owner: Tensor,
+    targets: Tensor,
+    vectors: Tensor,
+    bias: Tensor,
+    candidates: Tensor,
+    held: int = HELD,
+) -> Tensor:
+    """`full_softmax` with a chunk of the logits at a time, forward and backward: see `catalogue_logsumexp`."""
+    everything = catalogue_logsumexp(states, vectors, bias.masked_fill(~candidates, -math.inf), held)
+    return _surprise(everything, states, owner, targets, vectors, bias)
+
+
+def _surprise(
+    everything: Tensor, states: Tensor, owner: Tensor, targets: Tensor, vectors: Tensor, bias: Tensor
+) -> Tensor:
+    positive = (states[owner] * F.embedding(targets, vectors)).sum(1) + bias[targets]
+    return (everything[owner] - positive).sum() / max(1, len(targets))
 
 
 def repeat_softmax(
