@@ -17,6 +17,7 @@ class CommunicatorName(str, Enum):
 class LauncherName(str, Enum):
     local = "local"
     spark = "spark"
+    external = "external"
 
 
 class ReaderName(str, Enum):
@@ -107,7 +108,9 @@ class ModelConfig:
 class TrainConfig:
     workers: int = 2
     communicator: CommunicatorName = CommunicatorName.horovod
-    launcher: LauncherName = LauncherName.local  # processes on this machine, or one in each of so many Spark tasks
+    # Processes on this machine, one in each of so many Spark tasks, or those that another launcher started with this
+    # same command (torchrun, horovodrun).
+    launcher: LauncherName = LauncherName.local
     reader: ReaderName = ReaderName.petastorm
     start: StartName = StartName.cooccurrence  # item vectors before the first step
     epochs: int = 8

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, Protocol
 
 import torch
@@ -139,10 +140,15 @@ class HorovodCommunicator(_Unwatched):
 class TorchCommunicator(_Unwatched):
     """Ranks of torch.distributed (gloo), started by this package's launcher, torchrun or TorchDistributor."""
 
-    def __init__(self, rendezvous: str = "env://") -> None:
-        """rendezvous: as init_process_group takes it; RANK and WORLD_SIZE come from the environment."""
+    def __init__(self, rendezvous: str = "env://", wait_minutes: float = 30.0) -> None:
+        """rendezvous: as init_process_group takes it; RANK and WORLD_SIZE come from the environment.
+
+        wait_minutes: how long a rank waits in a collective for the others.
+        """
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=self.rank, world_size=self.size)
+        torch.distributed.init_process_group(
+            "gloo", rendezvous, timedelta(minutes=wait_minutes), rank=self.rank, world_size=self.size
+        )
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """One broadcast a tensor."""
@@ -179,12 +185,12 @@ class TorchCommunicator(_Unwatched):
         torch.distributed.destroy_process_group()
 
 
-def connect(name: str, rendezvous: str) -> Communicator:
-    """Join the ranks of this run. name: horovod, torch or single; rendezvous: for torch alone."""
+def connect(name: str, rendezvous: str, wait_minutes: float = 30.0) -> Communicator:
+    """Join the ranks of this run. name: horovod, torch or single; rendezvous, wait_minutes: for torch alone."""
     if name == "horovod":
         return HorovodCommunicator()
     if name == "torch":
-        return TorchCommunicator("env://" if "MASTER_ADDR" in os.environ else rendezvous)
+        return TorchCommunicator("env://" if "MASTER_ADDR" in os.environ else rendezvous, wait_minutes)
     return SingleProcess()
 
 
