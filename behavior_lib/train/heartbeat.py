@@ -37,6 +37,7 @@ class WatchedCommunicator:
 
     def __init__(self, inner: Communicator, folder: Path) -> None:
         self._inner, self.rank, self.size = inner, inner.rank, inner.size
+        self.local_rank = inner.local_rank
         self._calls, self._name = 0, "start"
         self._file = os.open(folder / _FILE.format(rank=inner.rank), os.O_RDWR | os.O_CREAT)
         self._tell(self._name, waits=False)

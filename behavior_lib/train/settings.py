@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from behavior_lib.config.schema import StartName
+from behavior_lib.config.schema import DeviceName, PrecisionName, StartName, TableOptimizerName
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.train.code import code_version
 
-# Readers give equal batches, and another number of threads rounds otherwise: no reason to lose what was learned.
-_WITHOUT_EFFECT = ("reader", "threads", "checkpoint_steps", "keep_checkpoints", "profile")
+# Equal batches, equal gradients, and another number of threads rounds otherwise: no reason to lose what was learned.
+_WITHOUT_EFFECT = ("reader", "threads", "checkpoint_steps", "keep_checkpoints", "profile", "recompute")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class FitSettings:
     average: float = 0.0
     half_gradients: bool = False
     profile: bool = False
+    table_optimizer: str = TableOptimizerName.dense.value
+    device: str = DeviceName.auto.value
+    precision: str = PrecisionName.float32.value
+    compile: bool = False
+    recompute: bool = False
 
 
 @dataclass(frozen=True)
