@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import cluster, demo, encoders, etl, loader, losses, oracle
+from benchmarks import cluster, demo, encoders, etl, loader, losses, optimizer, oracle
 
 # Each takes its arguments and returns what its last line says.
 FIGURES: dict[str, Callable[[list[str]], dict[str, Any]]] = {
@@ -15,6 +15,7 @@ FIGURES: dict[str, Callable[[list[str]], dict[str, Any]]] = {
     "loader": loader.run,
     "encoders": encoders.run,
     "losses": losses.run,
+    "optimizer": optimizer.run,
 }
 
 

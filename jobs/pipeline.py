@@ -13,6 +13,7 @@ from behavior_lib.registry import Registry
 from behavior_lib.spark.job import Job, execute, exit_with, main
 from behavior_lib.spark.ledger import STOPPED, SUCCEEDED, UNCHANGED, Summary
 
+TRAINS = True  # ranks that another launcher started wait for it
 STEPS = ("ingest", "sessionize", "build_sequences", "train", "evaluate", "embed", "report")
 
 
@@ -33,7 +34,7 @@ def run(job: Job) -> Summary:
         if name == "embed" and isinstance(refusal, GateNotPassed) and not _has_champion(job):
             continue
         try:
-            told.append(execute(Job(name, job.loaded.for_job(name)), load_job(name).run))
+            told.append(execute(Job(name, job.loaded.for_job(name), job.ranks), load_job(name).run))
             print(json.dumps(told[-1], ensure_ascii=False), file=sys.stderr)
         except (GateNotPassed, TornFiles) as error:
             job.progress.warn(str(error))

@@ -1,11 +1,13 @@
 """Train a model on the sequences and register it as challenger."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from behavior_lib.config.schema import LauncherName
 from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
+from behavior_lib.errors import ConfigError
 from behavior_lib.registry import Registry
 from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.job import Job, exit_with, main
@@ -14,7 +16,7 @@ from behavior_lib.spark.ledger import STOPPED, TRIED, UNCHANGED, Summary
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
 from behavior_lib.train.board import Board
 from behavior_lib.train.display import TrainingDisplay
-from behavior_lib.train.launch import launch
+from behavior_lib.train.launch import Listener, launch
 from behavior_lib.train.messages import Message
 from behavior_lib.train.plan import plan
 from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
@@ -27,6 +29,7 @@ FLAGS = {
     "--overfit-one-batch": "train.overfit_one_batch=true",
     "--profile": "train.profile=true",
 }
+TRAINS = True  # ranks that another launcher started wait for it
 OVERFIT_STEPS = 100
 
 
@@ -113,10 +116,7 @@ def _train(job: Job, settings: RunSettings, snapshot: Snapshot, counts: TrainCou
                 tracker.epoch(message, k)
 
         try:
-            if job.config.train.launcher is LauncherName.spark:
-                result = launch_in_tasks(job.spark, settings, snapshot, counts, listen)
-            else:
-                result = launch(settings, snapshot, counts, listen)
+            result = _launcher(job)(settings, snapshot, counts, listen)
         except BaseException:
             tracker.fail()
             raise
@@ -125,6 +125,16 @@ def _train(job: Job, settings: RunSettings, snapshot: Snapshot, counts: TrainCou
     else:
         tracker.finish(result, settings.fit.k)
     return result
+
+
+def _launcher(job: Job) -> Callable[[RunSettings, Snapshot, TrainCounts, Listener], FitResult]:
+    """What brings the ranks into being, or together."""
+    name = job.config.train.launcher
+    if job.ranks is not None:
+        return job.ranks.launch
+    if name is LauncherName.external:
+        raise ConfigError("nobody has started other ranks of this job", value=name.value, mend="use behavior train")
+    return partial(launch_in_tasks, job.spark) if name is LauncherName.spark else launch
 
 
 def _figures(result: FitResult, k: int) -> dict[str, float]:

@@ -17,6 +17,7 @@ class CommunicatorName(str, Enum):
 class LauncherName(str, Enum):
     local = "local"
     spark = "spark"
+    external = "external"
 
 
 class ReaderName(str, Enum):
@@ -43,6 +44,22 @@ class SamplingName(str, Enum):
     uniform = "uniform"
     in_batch = "in_batch"
     mixed = "mixed"
+
+
+class TableOptimizerName(str, Enum):
+    dense = "dense"
+    rowwise = "rowwise"
+
+
+class DeviceName(str, Enum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class PrecisionName(str, Enum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 class BatchOf(str, Enum):
@@ -141,7 +158,9 @@ class TrainConfig:
     workers: int = 2
     min_workers: int | None = None  # Horovod goes on while so many are left; null: a lost worker starts all again
     communicator: CommunicatorName = CommunicatorName.horovod
-    launcher: LauncherName = LauncherName.local  # processes on this machine, or one in each of so many Spark tasks
+    # Processes on this machine, one in each of so many Spark tasks, or those that another launcher started with this
+    # same command (torchrun, horovodrun).
+    launcher: LauncherName = LauncherName.local
     reader: ReaderName = ReaderName.petastorm
     start: StartName = StartName.cooccurrence  # item vectors before the first step
     epochs: int = 8
@@ -153,12 +172,19 @@ class TrainConfig:
     learning_rate_scaling: Scaling = Scaling.none  # by the batches of a step: workers * accumulate, or its root
     average: float = 0.0  # decay of a moving average of the weights, which is then judged and kept; 0: none
     half_gradients: bool = False  # gradients travel as float16
+    # Tables of embeddings: AdamW on every row at every step, or row-wise Adagrad on the rows that the step looked up
+    # (large catalogues; gradients then travel as rows too).
+    table_optimizer: TableOptimizerName = TableOptimizerName.dense
     weight_decay: float = 0.0
     warmup_share: float = 0.05  # share of all steps
     clip_norm: float = 1.0
     highest_loss: float = 1e4  # a loss that is higher, or no number, ends the run
     negatives: int = 1024  # items drawn a batch for the vectors' loss, shared by all its positions
     boundaries: int = 4  # ends of instants a row, drawn at random, where the whole catalogue is scored
+    device: DeviceName = DeviceName.auto  # auto: a GPU for each worker where there is one
+    precision: PrecisionName = PrecisionName.float32  # of the encoder's blocks; weights and losses are always float32
+    compile: bool = False  # torch.compile the encoder's blocks (needs a C++ compiler on CPUs)
+    recompute: bool = False  # blocks keep their inputs alone and compute once more for the gradient: less memory
     threads: int | None = None  # torch threads a worker; null: cores / workers
     timeout_minutes: float = 120.0  # an outside watchdog ends a run that takes longer
     dry_run: bool = False  # tell what the run would take, and end (--dry-run)

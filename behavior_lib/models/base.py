@@ -100,6 +100,13 @@ class SequenceModel(nn.Module, ABC):
         with torch.no_grad():
             self.item_vectors()[given] = vectors[given]
 
+    def blocks(self) -> list[nn.Module]:
+        """The layers that take most of the time and memory: an encoder holds them in a ModuleList.
+
+        Training may compute them in bfloat16, compile them, or compute them once more in the backward pass.
+        """
+        return [block for module in self.modules() if isinstance(module, nn.ModuleList) for block in module]
+
     @abstractmethod
     def scores(self, batch: Batch) -> Tensor:
         """float32 [n, n_items]: a logit for each item to be in the user's next instant; -inf for no candidate."""

@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import SparkSession
 
 from behavior_lib.arguments import Parser, add_configuration
 from behavior_lib.config import Config, Loaded, SourceConfig, load, load_source
+from behavior_lib.config.schema import LauncherName
 from behavior_lib.errors import BehaviorError, EnvironmentProblem, Occupied
 from behavior_lib.locks import hold, lock_path
 from behavior_lib.progress import Progress
@@ -33,12 +34,18 @@ from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import ALL_TABLES, TableSpec
 from behavior_lib.tables import PIPELINE_RUNS as RUNS
 
+if TYPE_CHECKING:
+    from behavior_lib.train.external import Ranks
+
 
 class Job:
-    """One run of one job: everything that its `run` function may use."""
+    """One run of one job: everything that its `run` function may use.
 
-    def __init__(self, name: str, loaded: Loaded) -> None:
-        self.name = name
+    ranks: those that wait to train with this process, where another launcher started them.
+    """
+
+    def __init__(self, name: str, loaded: Loaded, ranks: Ranks | None = None) -> None:
+        self.name, self.ranks = name, ranks
         self.loaded = loaded
         self.config: Config = loaded.config
         self.source: SourceConfig = load_source(loaded.config)
@@ -124,24 +131,46 @@ Run = Callable[[Job], Summary]
 
 
 def main(run: Run, argv: Sequence[str] | None = None) -> int:
-    """Run one job for the command line: the last line of standard output is its JSON object. Returns the exit code."""
+    """Run one job for the command line: the last line of standard output is its JSON object. Returns the exit code.
+
+    Where another launcher started this command as one of many ranks, rank 0 alone runs the job and tells of it.
+    """
     name = Path(run.__code__.co_filename).stem
     started = time.monotonic()
-    log, withhold = None, False
+    log, withhold, ranks = None, False, None
     try:
         arguments = parse_arguments(name, run.__module__, argv)
         loaded = load(arguments.env, name, arguments.set)
         log, withhold = loaded.config.paths.var, loaded.config.privacy.pseudonymize
-        told = execute(Job(name, loaded), run)
+        ranks = _gather(loaded.config, run.__module__)
+        if ranks is not None and ranks.rank:
+            ranks.follow()
+            return 0
+        if ranks is not None:
+            ranks.check(loaded.config.train.workers)
+        told = execute(Job(name, loaded, ranks), run)
     except (Exception, KeyboardInterrupt) as error:
         known = explain(error, withhold=withhold)
         _keep_trace(log, name, error, withhold)
         print(f"error: {known}", file=sys.stderr)
         told = {"job": name, "status": FAILED, "seconds": round(time.monotonic() - started, 3), "error": str(known)}
-        print(json.dumps(told, ensure_ascii=False), flush=True)
+        if ranks is None or not ranks.rank:
+            print(json.dumps(told, ensure_ascii=False), flush=True)
         return known.exit_code
+    finally:
+        if ranks is not None:
+            ranks.release()
     print(json.dumps(told, ensure_ascii=False), flush=True)
     return 0
+
+
+def _gather(config: Config, module: str) -> Ranks | None:
+    """The ranks that another launcher started, where it did and the job of that module TRAINS."""
+    if config.train.launcher is not LauncherName.external or not getattr(sys.modules.get(module), "TRAINS", False):
+        return None
+    from behavior_lib.train.external import gather
+
+    return gather(config.train)
 
 
 def exit_with(code: int) -> None:

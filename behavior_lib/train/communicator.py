@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from behavior_lib.errors import EnvironmentProblem
+from behavior_lib.train.rowwise import looked_up, sparse_tables
 
 
 class Communicator(Protocol):
-    """What the loop needs. `rank` is in 0 … size - 1. All ranks must make the same calls in the same order."""
+    """What the loop needs. All ranks must make the same calls in the same order.
+
+    rank: in 0 … size - 1. local_rank: among the ranks of this machine.
+    """
 
     rank: int
     size: int
+    local_rank: int
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Give every rank the values that the tensors have on rank 0, in place."""
@@ -30,6 +36,7 @@ class Communicator(Protocol):
     def average_gradients(self, module: nn.Module, vote: float, half: bool = False) -> float:
         """Replace every gradient by its mean over the ranks; a rank without one counts as zero.
 
+        Of sparse tables the rows that any rank looked up travel, and the gradients are sparse again.
         half: they travel as float16, a value beyond it as the largest, one below 6e-8 as 0. Returns the votes of all
         ranks, summed: they travel with the gradients.
         """
@@ -57,7 +64,7 @@ class _Unwatched:
 class SingleProcess(_Unwatched):
     """One rank."""
 
-    rank, size = 0, 1
+    rank, size, local_rank = 0, 1, 0
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Nobody else needs them."""
@@ -94,6 +101,7 @@ class HorovodCommunicator(_Unwatched):
         horovod.init()
         self.rank: int = horovod.rank()
         self.size: int = horovod.size()
+        self.local_rank: int = horovod.local_rank()
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """One broadcast a tensor, all under way together."""
@@ -110,15 +118,16 @@ class HorovodCommunicator(_Unwatched):
         return _shared(text, lambda tensor, part: self._horovod.broadcast_(tensor, root_rank=0, name=f"{name}.{part}"))
 
     def average_gradients(self, module: nn.Module, vote: float, half: bool = False) -> float:
-        """One allreduce a gradient, all under way together; Horovod fuses small ones."""
+        """One allreduce a dense gradient, two allgathers a sparse one, all under way together: small ones are fused."""
         votes, gradients = torch.tensor([vote]), _Shares(module, self.size, half)
         handles = [
             self._horovod.allreduce_async_(tensor, op=self._horovod.Sum, name=name)
             for name, tensor in [("votes", votes), *gradients.shares]
         ]
+        gathers = [self._horovod.allgather_async(tensor, name=name) for name, tensor in gradients.rows]
         for handle in handles:
             self._horovod.synchronize(handle)
-        gradients.take()
+        gradients.take([self._horovod.synchronize(gather) for gather in gathers])
         return float(votes)
 
     def sum(self, name: str, values: Sequence[float]) -> list[float]:
@@ -136,12 +145,22 @@ class HorovodCommunicator(_Unwatched):
 
 
 class TorchCommunicator(_Unwatched):
-    """Ranks of torch.distributed (gloo), started by this package's launcher, torchrun or TorchDistributor."""
+    """Ranks of torch.distributed, started by this package's launcher, torchrun or TorchDistributor.
 
-    def __init__(self, rendezvous: str = "env://") -> None:
-        """rendezvous: as init_process_group takes it; RANK and WORLD_SIZE come from the environment."""
+    What is on a CPU travels by gloo, what is on a GPU by NCCL.
+    """
+
+    def __init__(self, rendezvous: str = "env://", wait_minutes: float = 30.0) -> None:
+        """rendezvous: as init_process_group takes it; RANK and WORLD_SIZE come from the environment.
+
+        wait_minutes: how long a rank waits in a collective for the others.
+        """
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=self.rank, world_size=self.size)
+        self.local_rank = int(os.environ.get("LOCAL_RANK", self.rank))
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        torch.distributed.init_process_group(
+            backend, rendezvous, timedelta(minutes=wait_minutes), rank=self.rank, world_size=self.size
+        )
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """One broadcast a tensor."""
@@ -153,12 +172,12 @@ class TorchCommunicator(_Unwatched):
         return _shared(text, lambda tensor, _: torch.distributed.broadcast(tensor, src=0))
 
     def average_gradients(self, module: nn.Module, vote: float, half: bool = False) -> float:
-        """One all_reduce a gradient, all under way together."""
+        """One all_reduce a dense gradient, all under way together, then four all_gathers a sparse one."""
         votes, gradients = torch.tensor([vote]), _Shares(module, self.size, half)
         tensors = [votes, *(tensor for _, tensor in gradients.shares)]
         for handle in [torch.distributed.all_reduce(tensor, async_op=True) for tensor in tensors]:
             handle.wait()
-        gradients.take()
+        gradients.take([_gathered(tensor, self.size) for _, tensor in gradients.rows])
         return float(votes)
 
     def sum(self, name: str, values: Sequence[float]) -> list[float]:
@@ -178,12 +197,12 @@ class TorchCommunicator(_Unwatched):
         torch.distributed.destroy_process_group()
 
 
-def connect(name: str, rendezvous: str) -> Communicator:
-    """Join the ranks of this run. name: horovod, torch or single; rendezvous: for torch alone."""
+def connect(name: str, rendezvous: str, wait_minutes: float = 30.0) -> Communicator:
+    """Join the ranks of this run. name: horovod, torch or single; rendezvous, wait_minutes: for torch alone."""
     if name == "horovod":
         return HorovodCommunicator()
     if name == "torch":
-        return TorchCommunicator("env://" if "MASTER_ADDR" in os.environ else rendezvous)
+        return TorchCommunicator("env://" if "MASTER_ADDR" in os.environ else rendezvous, wait_minutes)
     return SingleProcess()
 
 
@@ -203,26 +222,51 @@ def _shared(text: str, broadcast: Callable[[Tensor, str], object]) -> str:
     return bytes(content.tolist()).decode()
 
 
+def _gathered(tensor: Tensor, size: int) -> Tensor:
+    """The ranks' tensors one behind the other; each has its own length, to which all are padded on the way."""
+    lengths = [tensor.new_zeros(1, dtype=torch.int64) for _ in range(size)]
+    torch.distributed.all_gather(lengths, torch.full_like(lengths[0], len(tensor)))
+    longest = int(max(lengths))
+    parts = [tensor.new_empty(longest, *tensor.shape[1:]) for _ in range(size)]
+    padding = tensor.new_zeros(longest - len(tensor), *tensor.shape[1:])
+    torch.distributed.all_gather(parts, torch.cat([tensor, padding]))
+    return torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
+
+
 class _Shares:
     """Each gradient divided by the number of ranks, as it travels: the sum over the ranks is the mean.
 
     shares: names and tensors, in one order on all ranks; zeros where the last loss did not reach a parameter.
+    rows: the same for the sparse tables, of each the numbers of the rows and then their gradients; every rank has as
+    many as it looked up.
     """
 
     def __init__(self, module: nn.Module, size: int, half: bool) -> None:
         # A little less, as float16 may round up.
         largest = torch.finfo(torch.float16).max / size * (1 - 2**-10)
-        self._gradients = [(name, _gradient(parameter).div_(size)) for name, parameter in module.named_parameters()]
+        self._tables = sparse_tables(module)
+        dense = [(name, weight) for name, weight in module.named_parameters() if name not in self._tables]
+        self._gradients = [(name, _gradient(weight).div_(size)) for name, weight in dense]
         self.shares = [
             (f"gradient.{name}", _as_half(gradient, largest) if half else gradient)
             for name, gradient in self._gradients
         ]
+        self.rows: list[tuple[str, Tensor]] = []
+        for name, table in self._tables.items():
+            index, values = looked_up(table)
+            values = values / size
+            self.rows.append((f"rows.{name}", index))
+            self.rows.append((f"gradient.{name}", _as_half(values, largest) if half else values))
 
-    def take(self) -> None:
-        """What the tensors hold now becomes the gradients."""
+    def take(self, gathered: Sequence[Tensor] = ()) -> None:
+        """What the tensors hold now becomes the gradients. gathered: those of `rows` of all ranks."""
         for (_, gradient), (_, share) in zip(self._gradients, self.shares, strict=True):
             if share is not gradient:
                 gradient.copy_(share)
+        for table, index, values in zip(self._tables.values(), gathered[::2], gathered[1::2], strict=True):
+            table.grad = torch.sparse_coo_tensor(
+                index[None], values.to(table.dtype), table.shape, check_invariants=False
+            ).coalesce()
 
 
 def _as_half(gradient: Tensor, largest: float) -> Tensor:

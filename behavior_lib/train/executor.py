@@ -1,8 +1,10 @@
-"""One rank in a Spark task, which has no folder in common with the driver."""
+"""One rank in a Spark task, and how a rank without a folder in common with the driver tells why it failed."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -27,15 +29,22 @@ def run_in_task(settings: str, snapshot: str, counts: NDArray[int]) -> str:  # t
     """
     run, files = RunSettings.from_json(settings), Snapshot.from_json(snapshot)
     communicator = HorovodCommunicator()
-    try:
+    with telling_why(FolderStore(run.checkpoints_of(files)), communicator.rank):
         result = train_rank(run, files, torch.from_numpy(counts), communicator, Silent(), lambda: False)
+    communicator.close()
+    return result.to_json()
+
+
+@contextmanager
+def telling_why(store: FolderStore, rank: int) -> Iterator[None]:
+    """Where the rank refuses something inside, its sentence is left in the store."""
+    try:
+        yield
     except BehaviorError as error:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / _FILE).write_text(as_text(error), encoding="utf-8")
-            FolderStore(run.checkpoints_of(files)).put(f"{_REASON}{communicator.rank}", Path(folder))
+            store.put(f"{_REASON}{rank}", Path(folder))
         raise
-    communicator.close()
-    return result.to_json()
 
 
 def reason(store: FolderStore) -> BehaviorError | None:

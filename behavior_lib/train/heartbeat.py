@@ -36,6 +36,7 @@ class WatchedCommunicator:
 
     def __init__(self, inner: Communicator, folder: Path) -> None:
         self._inner, self.rank, self.size = inner, inner.rank, inner.size
+        self.local_rank = inner.local_rank
         self._calls, self._name = 0, "start"
         if inner.rank == 0:
             clear_heartbeats(folder, inner.size)  # of ranks that were lost, where a smaller group goes on

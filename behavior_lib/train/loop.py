@@ -6,23 +6,20 @@ import math
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from behavior_lib.config.schema import StartName
 from behavior_lib.data.loader import Loader, NumberedHistories
 from behavior_lib.data.prefetch import Prefetch
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.errors import DataRefused, TrainingFailed
-from behavior_lib.models.base import Drawn, SequenceModel
-from behavior_lib.models.batch import Batch
+from behavior_lib.models.base import SequenceModel
 from behavior_lib.tables.sequences import TRAIN, VALIDATION
 from behavior_lib.train.communicator import Communicator
+from behavior_lib.train.device import PlacedModel, Prepared
 from behavior_lib.train.optimizer import Optimizer
 from behavior_lib.train.settings import EpochResult, FitResult, FitSettings
 from behavior_lib.train.start import start_from_cooccurrence
@@ -84,19 +81,6 @@ def steps_of(train: Loader, settings: FitSettings) -> list[int]:
     return [-(-train.steps_in(number) // settings.accumulate) for number in range(settings.epochs)]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A batch as the model reads it, what its loss draws, and the seed of its dropout."""
-
-    batch: Batch
-    drawn: Drawn
-    seed: int
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All of it, by name."""
-        return {**vars(self.batch), **self.drawn, "seed": torch.tensor([self.seed], dtype=torch.uint64)}
-
-
 class _Trainer:
     """Everything that lives from the first step to the last, on one rank."""
 
@@ -116,6 +100,7 @@ class _Trainer:
         at_once = rows_at_once(model.spec.n_items)
         self._validation = Loader(snapshot, VALIDATION, at_once, settings.reader, settings.seed, rank, size)
         self._steps = steps_of(self._train, settings)
+        self._placed = PlacedModel(model, settings, communicator.local_rank)
         self._optimizer = Optimizer(model, settings)
         self._checkpoints = Checkpoints(store, self._optimizer.tensors(), settings.keep_checkpoints)
         self.progress = self._begin(snapshot)
@@ -154,7 +139,8 @@ class _Trainer:
             return progress
         if self._settings.start == StartName.cooccurrence.value:
             if self._communicator.rank == 0:
-                start_from_cooccurrence(self._model, snapshot, self._settings, self._communicator.alive)
+                start_from_cooccurrence(self._placed.twin, snapshot, self._settings, self._communicator.alive)
+                self._placed.take_weights_of_twin()
             self._communicator.broadcast(list(self._model.parameters()))
         self._optimizer.begin()
         return progress
@@ -180,8 +166,7 @@ class _Trainer:
         """What is drawn belongs to the batch: it follows neither from the rank nor from what was drawn before."""
         seeds = np.random.SeedSequence((self._settings.seed, self.progress.epoch, numbered.number))
         for_dropout, for_loss = (int(seed) for seed in seeds.generate_state(2, np.uint64))
-        batch = self._model.prepare(Batch.from_histories(numbered.histories))
-        return Prepared(batch, self._model.draw(batch, torch.Generator().manual_seed(for_loss)), for_dropout)
+        return self._placed.prepare(numbered.histories, for_loss, for_dropout)
 
     def _step(self, batches: Sequence[Prepared], wants_stop: bool) -> bool:
         """One step of the optimizer. No batch: this rank has none left. Returns whether a rank wants to stop."""
@@ -205,8 +190,7 @@ class _Trainer:
     def _add_gradients(self, prepared: Prepared) -> tuple[int, float]:
         """Add the gradients of one batch, which weighs as many events as it has. Returns its events and its loss."""
         settings, tokens = self._settings, int(prepared.batch.length.sum())
-        torch.manual_seed(prepared.seed)
-        loss = self._model.loss(prepared.batch, prepared.drawn)
+        loss = self._placed.loss(prepared)
         expected = settings.tokens_per_row * settings.batch_size * settings.accumulate
         (loss * (tokens / expected)).backward()  # type: ignore[no-untyped-call]
         return tokens, float(loss.detach())

@@ -1,4 +1,4 @@
-"""AdamW with all that surrounds it: who decays, the schedule, clipping, and the moving average of the weights."""
+"""AdamW with all that surrounds it: who decays, the schedule, clipping, row-wise tables, and the moving average."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from behavior_lib.config.schema import TableOptimizerName
+from behavior_lib.train.rowwise import RowwiseAdagrad, make_sparse, sparse_tables
 from behavior_lib.train.settings import FitSettings
 
 
@@ -22,10 +24,14 @@ def learning_rate(step: int, total: int, settings: FitSettings) -> float:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """For AdamW: matrices decay; vectors, biases, norms and tables of embeddings do not (Radford et al. 2019)."""
+    """For AdamW: matrices decay; vectors, biases, norms and tables of embeddings do not (Radford et al. 2019).
+
+    Tables whose gradients are sparse are not AdamW's.
+    """
+    sparse = {id(table) for table in sparse_tables(model).values()}
     tables = {id(table.weight) for table in model.modules() if isinstance(table, nn.Embedding)}
     decays = [weight for weight in model.parameters() if weight.ndim > 1 and id(weight) not in tables]
-    others = [weight for weight in model.parameters() if weight.ndim < 2 or id(weight) in tables]
+    others = [weight for weight in model.parameters() if weight.ndim < 2 or id(weight) in tables - sparse]
     groups = [{"params": decays, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
@@ -35,10 +41,17 @@ class Optimizer:
 
     Where settings.average is not 0, a moving average of the weights is kept beside them: after step t (from 1) it moves
     by 1 - min(average, (1 + t) / (10 + t)) of the way to the weights, so that it forgets the start soon.
+    Where settings.table_optimizer is rowwise, the model's tables are made sparse and take RowwiseAdagrad's steps.
     """
 
     def __init__(self, model: nn.Module, settings: FitSettings) -> None:
         self._model, self._settings = model, settings
+        if settings.table_optimizer == TableOptimizerName.rowwise.value:
+            make_sparse(model)
+        tables = sparse_tables(model)
+        self._rowwise = RowwiseAdagrad(tables)
+        self._tables = list(tables.values())
+        self._dense = {name: weight for name, weight in model.named_parameters() if name not in tables}
         self._adam = torch.optim.AdamW(parameter_groups(model, settings.weight_decay))
         self._state = self._first_state()
         names = [name for name, _ in model.named_parameters()] if settings.average else []
@@ -52,13 +65,15 @@ class Optimizer:
     def tensors(self) -> dict[str, Tensor]:
         """All that steps change, by name: the weights, and what the optimizer keeps beside them."""
         averages = {f"average.{name}": tensor for name, tensor in self._averages.items()}
-        return {**dict(self._model.named_parameters()), **self._state, **averages}
+        return {**dict(self._model.named_parameters()), **self._state, **self._rowwise.tensors(), **averages}
 
     def zero(self) -> None:
-        """Gradients of 0 for every parameter, also for one that no batch has reached yet: AdamW passes over None, and a
-        run that goes on would differ from one that was never stopped.
+        """Gradients of 0 for every dense parameter, also for one that no batch has reached yet: AdamW passes over None,
+        and a run that goes on would differ from one that was never stopped. Sparse tables have none.
         """
-        for parameter in self._model.parameters():
+        for table in self._tables:
+            table.grad = None
+        for parameter in self._dense.values():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             parameter.grad.zero_()
@@ -68,12 +83,19 @@ class Optimizer:
 
         Returns the norm of the gradients; where it is not finite no step is taken.
         """
-        norm = float(nn.utils.clip_grad_norm_(self._model.parameters(), self._settings.clip_norm))
+        rows = self._rowwise.gradients()
+        dense = [weight.grad for weight in self._dense.values() if weight.grad is not None]
+        length = nn.utils.get_total_norm([*dense, *(values for _, values in rows.values())])
+        norm = float(length)
         if not math.isfinite(norm):
             return norm
+        nn.utils.clip_grads_with_norm_(self._dense.values(), self._settings.clip_norm, length)
+        rate = learning_rate(done, total, self._settings)
         for group in self._adam.param_groups:
-            group["lr"] = learning_rate(done, total, self._settings)
+            group["lr"] = rate
         self._adam.step()
+        shrink = min(1.0, self._settings.clip_norm / (norm + 1e-6))
+        self._rowwise.step({name: (index, values * shrink) for name, (index, values) in rows.items()}, rate)
         decay = min(self._settings.average, (2 + done) / (11 + done))
         for name, average in self._averages.items():
             average.lerp_(self._model.get_parameter(name).detach(), 1 - decay)
@@ -96,7 +118,7 @@ class Optimizer:
     def _first_state(self) -> dict[str, Tensor]:
         """Give AdamW the state that it has before its first step, by name."""
         named: dict[str, Tensor] = {}
-        for name, parameter in self._model.named_parameters():
+        for name, parameter in self._dense.items():
             moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
             own = {"step": torch.zeros(()), **moments}
             self._adam.state[parameter] = own

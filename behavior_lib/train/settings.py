@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from behavior_lib.config.schema import Scaling, StartName
+from behavior_lib.config.schema import DeviceName, PrecisionName, Scaling, StartName, TableOptimizerName
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.train.code import code_version
@@ -21,8 +21,8 @@ SCALES: dict[Scaling, Callable[[int], float]] = {
     Scaling.linear: float,
 }
 
-# Readers give equal batches, and another number of threads rounds otherwise: no reason to lose what was learned.
-_WITHOUT_EFFECT = ("reader", "threads", "checkpoint_steps", "keep_checkpoints", "profile")
+# Equal batches, equal gradients, and another number of threads rounds otherwise: no reason to lose what was learned.
+_WITHOUT_EFFECT = ("reader", "threads", "checkpoint_steps", "keep_checkpoints", "profile", "recompute")
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class FitSettings:
     average: float = 0.0
     half_gradients: bool = False
     profile: bool = False
+    table_optimizer: str = TableOptimizerName.dense.value
+    device: str = DeviceName.auto.value
+    precision: str = PrecisionName.float32.value
+    compile: bool = False
+    recompute: bool = False
 
 
 @dataclass(frozen=True)

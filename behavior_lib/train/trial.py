@@ -12,17 +12,16 @@ from itertools import islice
 
 import psutil
 import torch
-from torch import nn
 
 from behavior_lib.data.loader import GROUPS_AHEAD, Loader
 from behavior_lib.data.order import MIXED_BATCHES
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
-from behavior_lib.models.base import SequenceModel
-from behavior_lib.models.batch import Batch
 from behavior_lib.models.build import build_model
 from behavior_lib.tables.sequences import TRAIN
+from behavior_lib.train.device import PlacedModel, Prepared
 from behavior_lib.train.loop import steps_of
 from behavior_lib.train.optimizer import Optimizer
+from behavior_lib.train.rowwise import sparse_tables
 from behavior_lib.train.settings import RunSettings
 
 TRIED = 6  # batches; the first warms up
@@ -34,10 +33,10 @@ _COLUMNS = 4  # of a row that are as wide as a history
 class Estimate:
     """A run before it starts. parameters: numbers that are learned. steps: of one worker over all epochs.
 
-    state_mb: weights, gradients, moments and averages of one worker, exactly. loader_mb: at most, for the rows that are
-    mixed, while a pool is put together. step_mb: what the tried steps took beside those. step_seconds: median of the
-    tried steps on one worker with its threads. seconds: all steps at that pace, without validation and without waiting
-    for other workers.
+    state_mb: weights, gradients (but those of sparse tables), moments and averages of one worker, exactly. loader_mb:
+    at most, for the rows that are mixed, while a pool is put together. step_mb: what the tried steps took beside those.
+    step_seconds: median of the tried steps on one worker with its threads. seconds: all steps at that pace, without
+    validation and without waiting for other workers.
     """
 
     parameters: int
@@ -58,23 +57,23 @@ def estimate(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> Estim
     fit = run.fit
     loader = Loader(snapshot, TRAIN, fit.batch_size, fit.reader, fit.seed, 0, run.workers)
     steps = sum(steps_of(loader, fit))
-    model, optimizer = _begin(run, counts)
+    placed, optimizer = _begin(run, counts)
     process = psutil.Process(os.getpid())
     seconds, before = [], process.memory_info().rss
     most = before
     with _threads(fit.threads):
         for numbered in islice(loader.epoch(0), TRIED):
             began = time.perf_counter()
-            _step(model, optimizer, Batch.from_histories(numbered.histories), fit.seed, 0, steps)
+            _step(placed, optimizer, placed.prepare(numbered.histories, fit.seed, fit.seed), 0, steps)
             seconds.append(time.perf_counter() - began)
             most = max(most, process.memory_info().rss)
     step_seconds = statistics.median(seconds[1:] or seconds) * fit.accumulate
     group = max(max(file.groups) for file in snapshot.files[TRAIN])
     rows = 2 * (MIXED_BATCHES * fit.batch_size + group) + (GROUPS_AHEAD + 1) * group
     return Estimate(
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=sum(parameter.numel() for parameter in placed.model.parameters()),
         steps=steps,
-        state_mb=_state_bytes(model, optimizer) / 2**20,
+        state_mb=_state_bytes(placed, optimizer) / 2**20,
         loader_mb=rows * counts.length * _COLUMNS * _BYTES_A_COLUMN / 2**20,
         step_mb=(most - before) / 2**20,
         step_seconds=step_seconds,
@@ -89,22 +88,21 @@ def overfit(run: RunSettings, snapshot: Snapshot, counts: TrainCounts, steps: in
     """
     loader = Loader(snapshot, TRAIN, run.fit.batch_size, run.fit.reader, run.fit.seed)
     # Without dropout, so that what is learned is what is asked.
-    model, optimizer = _begin(replace(run, spec=replace(run.spec, dropout=0.0)), counts)
+    placed, optimizer = _begin(replace(run, spec=replace(run.spec, dropout=0.0)), counts)
     with _threads(run.fit.threads):
-        batch = Batch.from_histories(next(loader.epoch(0)).histories)
-        return [_step(model, optimizer, batch, run.fit.seed, done, steps) for done in range(steps)]
+        prepared = placed.prepare(next(loader.epoch(0)).histories, run.fit.seed, run.fit.seed)
+        return [_step(placed, optimizer, prepared, done, steps) for done in range(steps)]
 
 
-def _begin(run: RunSettings, counts: TrainCounts) -> tuple[SequenceModel, Optimizer]:
+def _begin(run: RunSettings, counts: TrainCounts) -> tuple[PlacedModel, Optimizer]:
     torch.manual_seed(run.fit.seed)
-    model = build_model(run.spec, torch.from_numpy(counts.items))
-    return model, Optimizer(model, run.fit)
+    placed = PlacedModel(build_model(run.spec, torch.from_numpy(counts.items)), run.fit)
+    return placed, Optimizer(placed.model, run.fit)
 
 
-def _step(model: SequenceModel, optimizer: Optimizer, batch: Batch, seed: int, done: int, total: int) -> float:
-    prepared = model.prepare(batch)
+def _step(placed: PlacedModel, optimizer: Optimizer, prepared: Prepared, done: int, total: int) -> float:
     optimizer.zero()
-    loss = model.loss(prepared, model.draw(prepared, torch.Generator().manual_seed(seed)))
+    loss = placed.loss(prepared)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step(done, total)
     return float(loss.detach())
@@ -120,6 +118,7 @@ def _threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _state_bytes(model: nn.Module, optimizer: Optimizer) -> int:
-    gradients = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    return gradients + sum(tensor.numel() * tensor.element_size() for tensor in optimizer.tensors().values())
+def _state_bytes(placed: PlacedModel, optimizer: Optimizer) -> int:
+    sparse = sparse_tables(placed.model)
+    gradients = [weight for name, weight in placed.model.named_parameters() if name not in sparse]
+    return sum(tensor.numel() * tensor.element_size() for tensor in [*gradients, *optimizer.tensors().values()])

@@ -21,7 +21,8 @@ def rows_at_once(n_items: int) -> int:
 
 def validation_ndcg(model: SequenceModel, loader: Loader, communicator: Communicator, k: int) -> float:
     """Mean NDCG@k over the users of all ranks; each rank scores its own share. 0 where there is no user."""
-    meter = RankingMeter(k, np.asarray(model.known_items.numpy()))
+    device = model.known_items.device
+    meter = RankingMeter(k, np.asarray(model.known_items.cpu().numpy()))
     users = 0
     was_training = model.training
     model.eval()
@@ -31,7 +32,8 @@ def validation_ndcg(model: SequenceModel, loader: Loader, communicator: Communic
             some = (rows.target_index != 0).any(axis=1)
             rows = rows.select(np.flatnonzero(some))
             if len(rows):
-                meter.add(model.scores(Batch.from_histories(rows.histories)).numpy(), rows.target_index)
+                scores = model.scores(Batch.from_histories(rows.histories).to(device))
+                meter.add(scores.cpu().numpy(), rows.target_index)
                 users += len(rows)
     model.train(was_training)
     own = float(meter.result().ndcg.sum()) if users else 0.0

@@ -7,6 +7,22 @@ from pathlib import Path
 import torch
 
 from behavior_lib.train.communicator import connect
+from behavior_lib.train.rowwise import make_sparse
+
+
+def rows(communicator, half):
+    """The mean of both ranks' gradients of a table, made dense; rank 1 looks up other rows, and one of them twice."""
+    model = torch.nn.ModuleDict({"seen": torch.nn.Embedding(7, 2), "unseen": torch.nn.Embedding(7, 2)})
+    make_sparse(model)
+    table = model["seen"].weight
+    table.data.fill_(0.5)
+    index = torch.tensor([[1, 3], [5, 3, 5, 0]][communicator.rank])
+    (model["seen"](index) * (communicator.rank + 1)).sum().backward()
+    if communicator.rank == 0:
+        model["unseen"](index).sum().backward()
+    communicator.average_gradients(model, 0.0, half)
+    assert table.grad.is_sparse
+    return torch.stack([parameter.grad.to_dense() for parameter in model.parameters()])
 
 
 def main(name, rendezvous, out):
@@ -29,6 +45,7 @@ def main(name, rendezvous, out):
     communicator.average_gradients(model, 0.0, half=True)
     said = {
         "rank": rank,
+        "rows": [rows(communicator, half).tolist() for half in (False, True)],
         "half": model[0].weight.grad.flatten().tolist(),
         "size": communicator.size,
         "weights": weights,

@@ -15,6 +15,8 @@ from behavior_lib.train.communicator import SingleProcess, _Shares
 pytestmark = pytest.mark.distributed
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 120
+# Rank 0 looks up rows 1 and 3, rank 1 rows 5, 3, 5 and 0 with twice the weight; the other table rank 0 alone.
+EXPECTED_ROWS = np.repeat([[1, 0.5, 0, 1.5, 0, 2, 0], [0, 0.5, 0, 0.5, 0, 0, 0]], 2).reshape(2, 7, 2)
 
 
 def talk(name, folder):
@@ -55,6 +57,8 @@ def test_two_ranks_agree(name, tmp_path):
         assert said["sum"] == [4.0, 2.0**-39]
         assert said["minimum"] == 6
         assert said["votes"] == 1.0
+        for found in said["rows"]:
+            np.testing.assert_allclose(found, EXPECTED_ROWS, rtol=1e-6)
         # As float16: three digits, and what is beyond its largest value stays there.
         np.testing.assert_allclose(said["half"], [1.5, 1.5e-3, 32_752 + 30_000, 0.15, 0.0, -65_504], rtol=2e-3)
         assert said["shared"] == "ранг 0, ☃"

@@ -91,6 +91,13 @@ def test_it_learns_that_users_repeat_their_own_items(snapshot, tmp_path):
     assert result.epochs[-1].loss < result.epochs[0].loss
 
 
+def test_it_learns_with_row_wise_tables_and_bfloat16_blocks_too(snapshot, tmp_path):
+    settings = replace(SETTINGS, table_optimizer="rowwise", precision="bfloat16", recompute=True, device="cpu")
+    result, _, model = train(snapshot, tmp_path, settings)
+    assert result.best.validation_ndcg > 0.95
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
 def test_the_checkpoint_is_the_best_model(snapshot, tmp_path):
     result, _, _ = train(snapshot, tmp_path)
     loaded = best_model(tmp_path, result)

@@ -106,6 +106,15 @@ def test_a_run_with_averages_goes_on_bit_for_bit(snapshot, tmp_path):
     assert not torch.equal(best["items.weight"], whole[2]["items.weight"])
 
 
+def test_a_run_with_row_wise_tables_goes_on_bit_for_bit(snapshot, tmp_path):
+    settings = replace(WANTED, table_optimizer="rowwise", average=0.9, accumulate=2)
+    whole = train(snapshot, tmp_path / "whole", settings)
+    train(snapshot, tmp_path / "halves", settings, stop_after=7)
+    assert_same(train(snapshot, tmp_path / "halves", settings), whole)
+    losses = [epoch.loss for epoch in whole[0].epochs]
+    assert losses[2] < losses[0]
+
+
 @pytest.mark.parametrize("file", ["state.safetensors", "progress.json", "manifest.json"])
 def test_a_torn_state_is_passed_over_for_the_one_before(snapshot, whole, tmp_path, file):
     train(snapshot, tmp_path, stop_after=15)

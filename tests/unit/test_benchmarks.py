@@ -15,7 +15,7 @@ from deltalake import write_deltalake
 
 from behavior_lib.tables import SESSIONS
 from behavior_lib.tables.arrow import arrow_schema
-from benchmarks import encoders
+from benchmarks import encoders, optimizer
 from benchmarks.cluster import content
 from benchmarks.duck_log import GENERATED, DuckLog, difference
 from benchmarks.eventlog import between, disturbance, heaviest, read_stages, shuffled, worst_skew
@@ -254,3 +254,13 @@ def test_a_pass_of_every_encoder_is_timed():
     assert (told["mean"]["parameters"], told["rnn"]["parameters"]) == (inputs, of_rnn)
     assert told["transformer"]["ratio"] == 1.0
     assert all(figures["milliseconds"] > 0 for figures in told.values())
+
+
+def test_row_wise_steps_keep_less_than_dense_ones():
+    told = optimizer.run(["--items", "20000", "--dimension", "8", "--length", "8", "--steps", "2"])
+    items = 20_003
+    other = told["dense"]["weights_mb"] - 4 * 9 * items / 2**20  # one layer, and small tables
+    assert abs(told["dense"]["state_mb"] - 2 * 4 * 9 * items / 2**20) < 0.1 + 2 * other
+    assert abs(told["rowwise"]["state_mb"] - (4 * items + 2 * 4 * items) / 2**20) < 0.1 + 2 * other
+    assert told["rowwise"]["steps"] == told["dense"]["steps"] == 2
+    assert told["step_ratio"] > 0
