@@ -101,11 +101,11 @@ class SequenceModel(nn.Module, ABC):
             self.item_vectors()[given] = vectors[given]
 
     def blocks(self) -> list[nn.Module]:
-        """The layers that take most of the time and memory: an encoder holds them in a ModuleList.
+        """The layers that take most of the time and memory; none where there is no such part.
 
         Training may compute them in bfloat16, compile them, or compute them once more in the backward pass.
         """
-        return [block for module in self.modules() if isinstance(module, nn.ModuleList) for block in module]
+        return []
 
     @abstractmethod
     def scores(self, batch: Batch) -> Tensor:

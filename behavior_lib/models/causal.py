@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from functools import reduce
 
 import torch
@@ -61,6 +62,10 @@ class CausalEncoder(nn.Module, ABC):
         item_vectors: [n_items, d], the item's part of an event.
         """
         return self.states(self.dropout(self.input(batch, item_vectors)), batch)
+
+    def layers(self) -> Iterable[nn.Module]:
+        """The layers that training may compute in bfloat16, compile, or compute once more in the backward pass."""
+        return ()
 
     @abstractmethod
     def states(self, x: Tensor, batch: Batch) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -43,6 +45,10 @@ class DilatedConvolutions(CausalEncoder):
             *(ResidualBlock(spec.dimension, 4**layer, spec.dropout) for layer in range(spec.layers))
         )
         self.norm = nn.LayerNorm(spec.dimension)
+
+    def layers(self) -> Iterable[nn.Module]:
+        """All of them."""
+        return self.blocks
 
     def states(self, x: Tensor, batch: Batch) -> Tensor:
         """The last block's output, normed."""

@@ -6,6 +6,8 @@ of the event itself takes the feed-forward network's place.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -56,6 +58,10 @@ class Hstu(CausalEncoder):
         self.instants = InstantBias(spec.heads, spec.window - 1)
         self.units = nn.ModuleList(Unit(spec.dimension, spec.heads, spec.dropout) for _ in range(spec.layers))
         self.norm = nn.LayerNorm(spec.dimension)
+
+    def layers(self) -> Iterable[nn.Module]:
+        """All of them."""
+        return self.units
 
     def states(self, x: Tensor, batch: Batch) -> Tensor:
         """The last unit's output, normed."""

@@ -41,6 +41,10 @@ class NextItem(SequenceModel):
         batch = self.prepare(batch)
         return self._newest_state(batch)
 
+    def blocks(self) -> list[nn.Module]:
+        """Those of the encoder."""
+        return list(self.encoder.layers())
+
     def item_vectors(self) -> Tensor:
         """The vectors that are input and output alike."""
         return self.items.weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -20,6 +21,10 @@ class Recurrent(CausalEncoder):
         super().__init__(spec)
         between = spec.dropout if spec.layers > 1 else 0.0
         self.recurrent = self.network(spec.dimension, spec.dimension, spec.layers, batch_first=True, dropout=between)
+
+    def layers(self) -> Iterable[nn.Module]:
+        """One fused module."""
+        return (self.recurrent,)
 
     def states(self, x: Tensor, batch: Batch) -> Tensor:
         """The last layer's hidden states."""

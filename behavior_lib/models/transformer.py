@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -77,6 +79,10 @@ class CausalTransformer(CausalEncoder):
         self.time = TimeBias(spec.heads) if spec.positions == "time" else None
         self.blocks = nn.ModuleList(Block(spec.dimension, spec.heads, spec.dropout) for _ in range(spec.layers))
         self.norm = nn.LayerNorm(spec.dimension)
+
+    def layers(self) -> Iterable[nn.Module]:
+        """All of them."""
+        return self.blocks
 
     def states(self, x: Tensor, batch: Batch) -> Tensor:
         """The last block's output, normed."""

@@ -42,7 +42,7 @@ def test_blocks_that_compute_once_more_keep_their_inputs_alone():
     def kept(**changes):
         sizes, model = [], placed(**changes).model
         with torch.autograd.graph.saved_tensors_hooks(lambda tensor: sizes.append(tensor.numel()), lambda _: None):
-            model.encoder.blocks[0](x, rotation)
+            model.encoder.blocks[0](x, rotation, None)
         return sum(sizes)
 
     assert kept(recompute=True) == x.numel() + rotation.numel()
