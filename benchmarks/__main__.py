@@ -3,7 +3,7 @@
 import json
 import sys
 
-from benchmarks import cluster, demo, etl, loader, oracle
+from benchmarks import cluster, demo, etl, loader, oracle, train
 
 
 def main(words: list[str]) -> int:
@@ -17,12 +17,14 @@ def main(words: list[str]) -> int:
         return 0 if told["equal"] else 1
     elif name == "loader":
         print(json.dumps(loader.run(rest)))
+    elif name == "train":
+        print(json.dumps(train.run(rest)))
     elif name == "oracle":
         return oracle.main(rest)
     elif name == "demo":
         print(json.dumps({"demo": demo.run()}))
     else:
-        print(f"error: unknown benchmark: {name!r}; known: demo, etl, cluster, loader, oracle", file=sys.stderr)
+        print(f"error: unknown benchmark: {name!r}; known: demo, etl, cluster, loader, train, oracle", file=sys.stderr)
         return 2
     return 0
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from behavior_lib.train.settings import FitSettings
 
 # One pass over the weights instead of ten; torch has it on CPUs since 2.4.
-_FUSED = torch.__version__ >= (2, 4)
+_FUSED = torch.__version__ >= "2.4"
 
 
 def learning_rate(step: int, total: int, settings: FitSettings) -> float:
