@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.processes import die_with_parent
 from benchmarks.train_pace import CASE, GO, TOLD
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +56,7 @@ class Contestant:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
+                    preexec_fn=die_with_parent,
                 )
                 for environ in entry.environs
             ]
