@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo test test-slow soak test-browser lint types docs bench bench-etl bench-cluster bench-loader bench-encoders bench-losses oracle ui clean clean-data
+.PHONY: help setup doctor demo test test-slow soak test-browser lint types docs bench bench-etl bench-cluster bench-loader bench-encoders bench-losses bench-train oracle ui clean clean-data
 
 BIN := .venv/bin
 # Where Horovod cannot be built, HOROVOD=no goes on under torch.distributed.
@@ -65,6 +65,9 @@ bench-loader: setup ## Measure how fast training reads, beside pyarrow and stock
 
 bench-losses: setup ## Measure losses over catalogues of up to a million items, time and memory (minutes)
 	@$(BIN)/python -m benchmarks losses $(ARGS)
+
+bench-train: setup ## Measure how fast training is, beside RePlay and RecBole, and the limit (quarter of an hour)
+	@$(BIN)/python -m benchmarks train $(ARGS)
 
 oracle: setup ## Compare the event log of whole data sets with the same log by SQL, row for row (minutes)
 	@$(BIN)/python -m benchmarks oracle $(ARGS)

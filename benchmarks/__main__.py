@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import cluster, demo, encoders, etl, loader, losses, optimizer, oracle
+from benchmarks import cluster, demo, encoders, etl, loader, losses, optimizer, oracle, train
 
 # Each takes its arguments and returns what its last line says.
 FIGURES: dict[str, Callable[[list[str]], dict[str, Any]]] = {
@@ -16,6 +16,7 @@ FIGURES: dict[str, Callable[[list[str]], dict[str, Any]]] = {
     "encoders": encoders.run,
     "losses": losses.run,
     "optimizer": optimizer.run,
+    "train": train.run,
 }
 
 

@@ -102,13 +102,7 @@ def write(path: Path, length: int, row_group: int, arguments: argparse.Namespace
     properties = WriterProperties(max_row_group_size=row_group, compression="SNAPPY")
     version, user = 0, 0
     for _ in range(arguments.files):
-        wanted, lengths = arguments.tokens // arguments.files, np.zeros(0, np.int64)
-        while lengths.sum() < wanted:
-            events = np.minimum((length / 8) / random.random(4096) ** 0.7, 4 * length).astype(np.int64)
-            pieces = np.repeat(length, (events // length).sum())
-            lengths = np.concatenate([lengths, random.permutation(np.concatenate([pieces, events % length]))])
-            lengths = lengths[lengths > 0]
-        lengths = lengths[: int(np.searchsorted(lengths.cumsum(), wanted)) + 1]
+        lengths = history_lengths(arguments.tokens // arguments.files, length, random)
         write_deltalake(
             str(path),
             table(lengths, length, random, user),
@@ -121,12 +115,34 @@ def write(path: Path, length: int, row_group: int, arguments: argparse.Namespace
     return Snapshot.resolve(str(path), version)
 
 
+def history_lengths(events: int, length: int, random: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Lengths of rows that have so many events together: most users have few, those of many are cut into full rows."""
+    lengths = np.zeros(0, np.int64)
+    while lengths.sum() < events:
+        drawn = np.minimum((length / 8) / random.random(4096) ** 0.7, 4 * length).astype(np.int64)
+        pieces = np.repeat(length, (drawn // length).sum())
+        lengths = np.concatenate([lengths, random.permutation(np.concatenate([pieces, drawn % length]))])
+        lengths = lengths[lengths > 0]
+    return lengths[: int(np.searchsorted(lengths.cumsum(), events)) + 1]
+
+
 def table(lengths: np.ndarray[Any, Any], length: int, random: np.random.Generator, user: int) -> pa.Table:
     """SEQUENCES rows of the given lengths."""
+    return rows_of(lengths, 3 + random.zipf(1.3, (len(lengths), length)) % 100_000, random, user)
+
+
+def rows_of(
+    lengths: np.ndarray[Any, Any],
+    item: np.ndarray[Any, Any],
+    random: np.random.Generator,
+    user: int,
+    split: str = TRAIN,
+) -> pa.Table:
+    """SEQUENCES rows of the given lengths with the given items, int [rows, columns]."""
+    shape, (rows, length) = item.shape, item.shape
     present = np.arange(length) < lengths[:, None]
-    shape, rows = present.shape, len(lengths)
     values = {
-        SEQUENCES.item_index: (3 + random.zipf(1.3, shape) % 100_000).astype(np.int32),
+        SEQUENCES.item_index: item.astype(np.int32),
         SEQUENCES.event_type: (3 + random.integers(0, 4, shape)).astype(np.int32),
         SEQUENCES.gap_seconds: (random.exponential(9_000, shape)).astype(np.int32),
         SEQUENCES.value: random.integers(99, 9_999, shape).astype(np.float32) / 100,
@@ -139,7 +155,7 @@ def table(lengths: np.ndarray[Any, Any], length: int, random: np.random.Generato
         {
             SEQUENCES.user_id: [f"user {number}" for number in range(user, user + rows)],
             SEQUENCES.chunk_id: pa.array([0] * rows, pa.int32()),
-            SEQUENCES.split: [TRAIN] * rows,
+            SEQUENCES.split: [split] * rows,
             SEQUENCES.length: pa.array(lengths, pa.int32()),
             **columns,
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 import psutil
 
 SAMPLE_SECONDS = 0.1
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -68,3 +71,8 @@ def run_cold(words: Sequence[str]) -> tuple[Cost, str]:
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} ended with exit code {process.returncode}: {last}")
     return cost, last
+
+
+def die_with_parent() -> None:
+    """For `preexec_fn`: the kernel kills the new process when this one dies, even by kill -9."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

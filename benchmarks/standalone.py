@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import re
@@ -21,11 +20,11 @@ import psutil
 from behavior_lib.doctor.java import require_java
 from behavior_lib.layout import jobs_root
 from benchmarks.jobs import event_log
+from benchmarks.processes import die_with_parent
 
 ROOT = Path(__file__).parents[1]
 _BIN = Path(sys.executable).parent
 _POLL_SECONDS, _START_SECONDS = 0.01, 60
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ class Standalone:
                 env={**inherited, **own, "PATH": path, **environ},
                 stdout=output,
                 stderr=errors,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,  # executors end when their worker is gone
             )
         self._processes.append(process)
         return process
@@ -187,8 +186,3 @@ def parquet_files(table: Path) -> int:
 def _names(folder: Path) -> Iterator[str]:
     for _, _, names in os.walk(folder):
         yield from names
-
-
-def _die_with_parent() -> None:
-    """The kernel kills the process when this one dies, even by kill -9; executors end when their worker is gone."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -95,8 +95,10 @@ class Batch:
     def windows(self, columns: int) -> tuple[Batch, Tensor]:
         """Every row cut into pieces of `columns` events, oldest first, without the pieces that are padding alone.
 
+        Where the rows are shorter than that they are pieces as they are: nothing is padded that need not be.
         Returns the pieces, and int64 [pieces], where each stands: row * pieces a row + piece.
         """
+        columns = min(columns, self.columns)
         pieces = -(-self.columns // columns)
 
         def fold(tensor: Tensor) -> Tensor:

@@ -13,6 +13,9 @@ from behavior_lib.config.schema import TableOptimizerName
 from behavior_lib.train.rowwise import RowwiseAdagrad, make_sparse, sparse_tables
 from behavior_lib.train.settings import FitSettings
 
+# One pass over the weights instead of ten; torch has it on CPUs since 2.4.
+_FUSED = torch.__version__ >= "2.4"
+
 
 def learning_rate(step: int, total: int, settings: FitSettings) -> float:
     """Linear warm-up over the first share of the steps, then a cosine down to 0 after the last."""
@@ -52,7 +55,7 @@ class Optimizer:
         self._rowwise = RowwiseAdagrad(tables)
         self._tables = list(tables.values())
         self._dense = {name: weight for name, weight in model.named_parameters() if name not in tables}
-        self._adam = torch.optim.AdamW(parameter_groups(model, settings.weight_decay))
+        self._adam = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), fused=_FUSED)
         self._state = self._first_state()
         names = [name for name, _ in model.named_parameters()] if settings.average else []
         self._averages = {name: torch.zeros_like(model.get_parameter(name)) for name in names}

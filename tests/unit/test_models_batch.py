@@ -37,3 +37,9 @@ def test_windows_are_pieces_without_those_that_are_padding():
     assert place.tolist() == [0, 1, 2, 4]
     assert pieces.length.tolist() == [4, 1, 1, 3]
     assert pieces.gap_seconds[:, 0].tolist() == [0, 0, 0, 0]
+
+
+def test_rows_shorter_than_a_window_are_not_padded_to_it():
+    pieces, place = BATCH.newest(100).windows(256)
+    assert pieces.item_index.tolist() == [[3, 4, 5, 6, 7], [8, 0, 0, 0, 0], [9, 10, 11, 0, 0]]
+    assert (place.tolist(), pieces.length.tolist()) == ([0, 1, 2], [5, 1, 3])
