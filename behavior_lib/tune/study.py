@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,20 +55,24 @@ class Found:
 class Attempt:
     """One trial on its way. chosen: configuration key → value. is_pruned: whether it is to end early."""
 
-    def __init__(self, trial: Trial, chosen: Mapping[str, Value], known: Collection[int]) -> None:
-        """known: epochs, from 1, that an earlier run has reported."""
+    def __init__(self, trial: Trial, chosen: Mapping[str, Value], known: int) -> None:
+        """known: epochs that an earlier run has reported."""
         self._trial, self._known = trial, known
         self.number, self.chosen, self.is_pruned = trial.number, chosen, False
 
     def knows(self, result: EpochResult) -> bool:
         """Whether an earlier run has reported this epoch."""
-        return result.number + 1 in self._known
+        return result.number < self._known
 
     def report(self, result: EpochResult, is_last: bool) -> None:
-        """Store an epoch's validation NDCG@k and ask the pruner, which is not asked after the last: all is paid for."""
+        """Store an epoch's validation NDCG@k and ask the pruner, which judges by the newest epoch that is stored.
+
+        It is not asked after the last, for all is paid for then, nor again where an earlier run went on after it.
+        """
+        done = result.number + 1
         if not self.knows(result):
-            self._trial.report(result.validation_ndcg, result.number + 1)
-        self.is_pruned = not is_last and self._trial.should_prune()
+            self._trial.report(result.validation_ndcg, done)
+        self.is_pruned = not is_last and done >= self._known and self._trial.should_prune()
 
     def note_states(self, location: str) -> None:
         """Store where the states of the trial's training lie."""
@@ -126,11 +130,11 @@ class Study:
         seed = np.random.SeedSequence((self._seed, number)).generate_state(1)[0]
         self._study.sampler = TPESampler(seed=int(seed))
         if begun is None:
-            trial, known = self._study.ask(), set[int]()
+            trial, known = self._study.ask(), 0
         else:
             study_id = self._storage.get_study_id_from_name(self.name)
             trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
-            trial, known = Trial(self._study, trial_id), set(begun.intermediate_values)
+            trial, known = Trial(self._study, trial_id), begun.last_step or 0
         return Attempt(trial, self._space.suggest(trial), known)
 
     def found(self) -> Found:

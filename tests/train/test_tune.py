@@ -184,23 +184,45 @@ def test_a_trial_below_the_median_of_five_is_pruned_at_that_epoch(shop):
     assert shop.said[-3] == "trial 5: pruned"
 
 
+def tell(attempt, curve):
+    """Report the epochs until the trial is pruned. Returns after how many, or None."""
+    for number, ndcg in enumerate(curve):
+        attempt.report(EpochResult(number, 2.0, ndcg, 1.0, 9.0, 4), is_last=number + 1 == EPOCHS)
+        if attempt.is_pruned:
+            return number + 1
+    return None
+
+
 def test_the_better_half_goes_on(shop):
     """After 1 epoch and after 2 a trial must be among the better half of those that came so far."""
-    study = shop.study(pruner=PrunerName.halving)
-    told = []
+    study, ends = shop.study(pruner=PrunerName.halving), []
     for curve in ([0.5, 0.5, 0.5], [0.4, 0.9, 0.9], [0.6, 0.4, 0.9], [0.45, 0.9, 0.9], [0.55, 0.6, 0.3]):
         attempt = study.next()
-        for number, ndcg in enumerate(curve):
-            attempt.report(EpochResult(number, 2.0, ndcg, 1.0, 9.0, 4), is_last=number + 1 == EPOCHS)
-            if attempt.is_pruned:
-                study.prune(attempt)
-                break
+        ends.append(tell(attempt, curve))
+        if attempt.is_pruned:
+            study.prune(attempt)
         else:
             study.complete(attempt, max(curve))
-        told.append(number + 1 if attempt.is_pruned else "complete")
-    assert told == ["complete", 1, 2, 1, "complete"]
+    assert ends == [None, 1, 2, 1, None]
     found = study.found()
     assert (found.complete, found.pruned, found.best.trial) == (2, 3, 4)
+
+
+def test_what_the_pruner_let_pass_is_not_asked_again_after_a_kill(shop):
+    """Once killed after its last epoch, where others have .9; once after its first, where they have .1."""
+    study = shop.study(pruner=PrunerName.median)
+    for _ in range(5):
+        attempt = study.next()
+        tell(attempt, [0.1, 0.1, 0.9])
+        study.complete(attempt, 0.9)
+    late = [0.2, 0.2, 0.2]
+    assert tell(study.next(), late) is None
+    again = shop.study(pruner=PrunerName.median).next()
+    assert (again.number, tell(again, late)) == (5, None)
+    study.complete(again, 0.2)
+    assert tell(study.next(), [0.05]) == 1
+    again = shop.study(pruner=PrunerName.median).next()
+    assert (again.number, tell(again, [0.05, 0.9, 0.9])) == (6, 1)
 
 
 def test_a_failed_trial_counts_and_the_search_goes_on(shop):
