@@ -32,9 +32,14 @@ class Loaded:
     environment: str
     overrides: tuple[str, ...]
 
-    def for_job(self, job: str) -> Loaded:
-        """The same command line for another job."""
-        return load(self.environment, job, self.overrides)
+    def for_job(self, job: str, more: Sequence[str] = ()) -> Loaded:
+        """The same command line for another job. more: KEY=VALUE texts that come after its own."""
+        return load(self.environment, job, (*self.overrides, *more))
+
+    def value(self, key: str) -> Any:
+        """The merged value of one key, as YAML writes it."""
+        value = OmegaConf.select(self.tree, key)
+        return getattr(value, "value", value)
 
     def digest(self, *sections: str) -> str:
         """SHA-256 of the merged values of some sections or keys, of all without any; first 16 hex digits."""

@@ -62,6 +62,12 @@ class PrecisionName(str, Enum):
     bfloat16 = "bfloat16"
 
 
+class PrunerName(str, Enum):
+    median = "median"
+    halving = "halving"
+    none = "none"
+
+
 class BatchOf(str, Enum):
     worker = "worker"
     step = "step"
@@ -199,6 +205,20 @@ class TrainConfig:
 
 
 @dataclass
+class TuneConfig:
+    """A search for the configuration with the best validation NDCG@k."""
+
+    space: str = "default"  # which keys vary and how: a name in conf/tune, or a path to a YAML file
+    trials: int = 20  # that have ended in all, over every run of the study: complete, pruned or failed
+    minutes: float | None = None  # no trial begins later in a run; null: no bound
+    pruner: PrunerName = (
+        PrunerName.median
+    )  # what ends early: trials below the median of those before, the worse half, none
+    study: str | None = None  # null: source and a hash of space, sequences and what is fixed, so that the same goes on
+    storage: str = "${paths.var}/tune.db"  # what remembers studies: path of a sqlite file, or URL of a database
+
+
+@dataclass
 class EvaluateConfig:
     k: int = 10
     recent_days: int = 28  # window of the recent-popularity baseline
@@ -259,6 +279,7 @@ class Config:
     sequences: SequencesConfig = field(default_factory=SequencesConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     mlflow: MlflowConfig = field(default_factory=MlflowConfig)
     report: ReportConfig = field(default_factory=ReportConfig)

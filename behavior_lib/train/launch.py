@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 
 import psutil
 import torch
@@ -44,10 +45,17 @@ _ERROR_LINE = re.compile(r"^[\w.]*(Error|Exception|Interrupt|Problem|Refused|Fai
 Listener = Callable[[Message], None]
 
 
-def launch(settings: RunSettings, snapshot: Snapshot, counts: TrainCounts, listen: Listener) -> FitResult:
+def launch(
+    settings: RunSettings,
+    snapshot: Snapshot,
+    counts: TrainCounts,
+    listen: Listener,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> FitResult:
     """Train in processes of their own and wait for the result.
 
-    listen: called in this process with every message, as it comes. settings.folder is emptied first; a run that an
+    listen: called in this process with every message, as it comes. should_stop: asked again and again; a yes ends the
+    run as SIGTERM does. settings.folder is emptied first; a run that an
     earlier call began goes on from the state that it stored. Where processes die or hang without a reason of their own,
     all are started again from the newest state, up to settings.restarts times, unless they had done no step. SIGTERM to
     this process lets the run store its state, and the result says that it is stopped; else its checkpoint is a folder
@@ -58,8 +66,8 @@ def launch(settings: RunSettings, snapshot: Snapshot, counts: TrainCounts, liste
     """
     folder = Path(settings.folder)
     _prepare(folder, settings, snapshot, counts)
-    watch = _Watch(settings, listen)
-    with _asked_to_end(folder / STOP):
+    watch = _Watch(settings, listen, should_stop)
+    with asked_to_end((folder / STOP).touch):
         while (failure := watch.start()) is not None:
             if not watch.may_start_again(failure):
                 raise failure
@@ -81,8 +89,9 @@ def fetch(result: FitResult, settings: RunSettings, snapshot: Snapshot) -> FitRe
 class _Watch:
     """Starts the processes of one run, as often as need be, and sees them to their end."""
 
-    def __init__(self, settings: RunSettings, listen: Listener) -> None:
+    def __init__(self, settings: RunSettings, listen: Listener, should_stop: Callable[[], bool]) -> None:
         self._settings, self._listen, self._folder = settings, listen, Path(settings.folder)
+        self._should_stop = should_stop
         self._messages = MessageReader(self._folder / MESSAGES)
         self._deadline = time.monotonic() + 60 * settings.timeout_minutes
         self._starts, self._has_moved = 0, False
@@ -102,6 +111,8 @@ class _Watch:
                 self._pass_on()
                 if self._settings.min_workers is not None and _refusals(self._folder):
                     break  # the others would try again what this rank refused
+                if self._should_stop():
+                    (self._folder / STOP).touch()
                 if (culprit := self._who_hangs()) is not None:
                     mend = "see that file, or raise train.stall_minutes"
                     return TrainingFailed("training hangs", where=str(self._folder / LOG), value=culprit, mend=mend)
@@ -148,12 +159,19 @@ def _is_frozen(process: int) -> bool:
 
 
 @contextmanager
-def _asked_to_end(note: Path) -> Iterator[None]:
-    """Inside, SIGTERM leaves a note for the workers. Python lets the main thread alone listen for signals."""
+def asked_to_end(ask: Callable[[], None]) -> Iterator[None]:
+    """Inside, SIGTERM calls `ask`, and who listened before. Python lets the main thread alone listen for signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: note.touch())
+    before = signal.getsignal(signal.SIGTERM)
+
+    def listen(number: int, frame: FrameType | None) -> None:
+        ask()
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGTERM, listen)
     try:
         yield
     finally:

@@ -22,7 +22,7 @@ SCALES: dict[Scaling, Callable[[int], float]] = {
 }
 
 # Equal batches, equal gradients, and another number of threads rounds otherwise: no reason to lose what was learned.
-_WITHOUT_EFFECT = ("reader", "threads", "checkpoint_steps", "keep_checkpoints", "profile", "recompute")
+WITHOUT_EFFECT = ("reader", "threads", "checkpoint_steps", "keep_checkpoints", "profile", "recompute")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class RunSettings:
 
     def checkpoints_of(self, snapshot: Snapshot) -> str:
         """Where the states of this run on these files lie: a run that differs in anything that counts has others."""
-        fit = {key: value for key, value in asdict(self.fit).items() if key not in _WITHOUT_EFFECT}
+        fit = {key: value for key, value in asdict(self.fit).items() if key not in WITHOUT_EFFECT}
         ranks = [Path(self.folder).name, self.communicator, self.workers]
         text = json.dumps([self.spec.as_json(), fit, ranks, snapshot.to_json(), code_version()], sort_keys=True)
         return f"{self.checkpoints}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -25,18 +25,43 @@ class Tracker:
     Made in the driver alone, before any other process: a sqlite store must not be initialised by two at once.
     """
 
-    def __init__(self, tracking_uri: str, experiment_id: str, tags: Mapping[str, object]) -> None:
-        """tags: written on the run beside code_version; versions of the tables that were read belong here."""
+    def __init__(
+        self,
+        tracking_uri: str,
+        experiment_id: str,
+        tags: Mapping[str, object],
+        name: str | None = None,
+        earlier: str | None = None,
+    ) -> None:
+        """tags: written on the run beside code_version; versions of the tables that were read belong here.
+
+        name: what the run is called; None lets MLflow call it something. earlier: id of a run that goes on, with the
+        tags, parameters and epochs that it has; None makes a new one.
+        """
         self._client = MlflowClient(tracking_uri)
-        texts = {**{key: str(value) for key, value in tags.items()}, "code_version": code_version()}
-        self.run_id = str(self._client.create_run(experiment_id, tags=texts).info.run_id)
+        if earlier is None:
+            texts = {**{key: str(value) for key, value in tags.items()}, "code_version": code_version()}
+            earlier = str(self._client.create_run(experiment_id, tags=texts, run_name=name).info.run_id)
+        else:
+            self._client.update_run(earlier, status="RUNNING")
+        self.run_id = earlier
 
     def parameters(self, settings: RunSettings) -> None:
         """Everything that was set, by `model.<key>` and `train.<key>`."""
         values = {f"model.{key}": value for key, value in asdict(settings.spec).items()}
         values |= {f"train.{key}": value for key, value in asdict(settings.fit).items()}
         values |= {"train.communicator": settings.communicator, "train.workers": settings.workers}
-        self._client.log_batch(self.run_id, params=[Param(key, str(value)) for key, value in values.items()])
+        self.values(values)
+
+    def values(self, values: Mapping[str, object]) -> None:
+        """Parameters by name; those that the run has already stay as they are."""
+        known = self._client.get_run(self.run_id).data.params
+        new = [Param(key, str(value)) for key, value in values.items() if key not in known]
+        self._client.log_batch(self.run_id, params=new)
+
+    def tag(self, key: str, value: str) -> None:
+        """A tag, in place of what it said before."""
+        self._client.set_tag(self.run_id, key, value)
 
     def epoch(self, result: EpochResult, k: int) -> None:
         """The epoch's figures; the metrics' step is its number."""
@@ -51,8 +76,8 @@ class Tracker:
             self.run_id, metrics=[Metric(key, value, now, result.number) for key, value in values.items()]
         )
 
-    def finish(self, result: FitResult, k: int) -> None:
-        """The best epoch's figures and the run's totals, and the checkpoint and all epochs as artifacts."""
+    def finish(self, result: FitResult, k: int, with_model: bool = True) -> None:
+        """The best epoch's figures and the run's totals, and as artifacts all epochs and the checkpoint, if wanted."""
         values = {
             f"best_validation_ndcg_at_{k}": result.best.validation_ndcg,
             "best_epoch": float(result.best_epoch),
@@ -65,7 +90,8 @@ class Tracker:
             metrics=[Metric(key, value, now, 0) for key, value in values.items()],
             tags=[RunTag("best_epoch", str(result.best_epoch))],
         )
-        self._client.log_artifacts(self.run_id, result.checkpoint, "checkpoint")
+        if with_model:
+            self._client.log_artifacts(self.run_id, result.checkpoint, "checkpoint")
         trace = Path(result.checkpoint).parent / TRACE
         if trace.exists():
             self._client.log_artifacts(self.run_id, str(trace), TRACE)

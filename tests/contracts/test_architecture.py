@@ -27,6 +27,7 @@ ALLOWED = {
     "privacy": {"errors", "config", "tables"},
     "report": {"errors", "tables", "evaluation", "version"},
     "train": {"errors", "tables", "config", "data", "models", "evaluation", "progress", "version"},
+    "tune": {"errors", "tables", "config", "data", "models", "train"},
 }
 FREE = {"spark", "cli", "doctor", "registry", ""}
 

@@ -112,6 +112,33 @@ def test_sigterm_stores_the_state_of_two_processes_and_the_next_call_goes_on(sna
     assert_goes_on_as_if_nothing_had_been(snapshot, tmp_path, uninterrupted)
 
 
+def test_who_launches_can_end_the_run_which_keeps_its_state(snapshot, tmp_path):
+    heard = []
+    wanted = settings(snapshot, tmp_path, "train.communicator=single", "train.epochs=100000", "train.patience=100000")
+    result = launch(
+        wanted,
+        snapshot,
+        count_train(snapshot),
+        heard.append,
+        lambda: any(isinstance(message, EpochResult) for message in heard),
+    )
+    assert result.is_stopped
+    assert 1 <= len(result.epochs) < 100_000
+    assert list((tmp_path / "var" / "checkpoints").rglob("step-*"))
+
+
+def test_sigterm_is_told_to_who_listened_before_as_well():
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append("before"))
+    try:
+        with launching.asked_to_end(lambda: told.append("outer")), launching.asked_to_end(lambda: told.append("inner")):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told == ["inner", "outer", "before", "before"]
+
+
 def worker(folder, rank):
     """The process of a rank of the run in that folder."""
     for process in psutil.process_iter(["cmdline"]):

@@ -1,0 +1,1 @@
+"""Search over configurations: the space, the study that remembers, and the trials."""
