@@ -10,7 +10,7 @@ from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
 from behavior_lib.spark.sequences import Vocabulary, histories, split_rows, targets
 from behavior_lib.spark.splits import cuts
-from behavior_lib.spark.vocabulary import read_dimension, update_event_types, update_items
+from behavior_lib.spark.vocabulary import buckets_of, read_dimension, write_event_types, write_items
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES, SESSIONS
 from behavior_lib.tables.sequences import TEST, TRAIN, VALIDATION
 
@@ -18,7 +18,7 @@ from behavior_lib.tables.sequences import TEST, TRAIN, VALIDATION
 def run(job: Job) -> Summary:
     """Items and event types from all events; sequences of the source's events, in place of those before."""
     inputs = {spec.name: job.tables.version(spec) for spec in (EVENTS, SESSIONS)}
-    config_hash = job.config_hash("sequences", "split")
+    config_hash = job.config_hash("sequences", "split", "vocabulary")
     if job.is_done(inputs, config_hash):
         job.progress.say("no new event")
         return Summary(UNCHANGED, inputs=inputs, config_hash=config_hash)
@@ -42,15 +42,16 @@ def run(job: Job) -> Summary:
 def _write_vocabulary(job: Job, events: DataFrame) -> dict[str, int]:
     with job.progress.step("numbering items"):
         dimension = None if job.source.items is None else read_dimension(job.spark, job.source.items)
-        items = job.tables.merge(ITEMS, update_items(job.tables.read(ITEMS), events, dimension))
-        types = job.tables.merge(EVENT_TYPES, update_event_types(job.tables.read(EVENT_TYPES), events), update=False)
+        items = write_items(job.tables, events, dimension, job.config.vocabulary)
+        types = write_event_types(job.tables, events)
     return {ITEMS.name: items, EVENT_TYPES.name: types}
 
 
 def _sequences(job: Job, events: DataFrame, sessions_version: int, validation: datetime, test: datetime) -> DataFrame:
     """The three splits in one frame; train rows lie shuffled by user in as many files as configured."""
     config = job.config.sequences
-    vocabulary = Vocabulary(job.tables.read(ITEMS), job.tables.read(EVENT_TYPES))
+    buckets = buckets_of(job.tables, job.config.vocabulary.hash_buckets)
+    vocabulary = Vocabulary(job.tables.read(ITEMS), job.tables.read(EVENT_TYPES), buckets)
     sessions = job.tables.read(SESSIONS, sessions_version).where(F.col(SESSIONS.source) == job.source.name)
 
     def rows(split: str, cut: datetime, until: datetime | None) -> DataFrame:

@@ -29,7 +29,8 @@ def run(job: Job) -> Summary:
         files = read_bundle(folder)
     encoder = Encoder.from_bytes(files)
     items, types = (job.tables.read(spec, inputs[spec.name]) for spec in (ITEMS, EVENT_TYPES))
-    numbers = Renumbering.between(read_vocabulary(items, types), encoder.vocabulary)
+    vocabulary = read_vocabulary(items, types).with_buckets_of(encoder.vocabulary)
+    numbers = Renumbering.between(vocabulary, encoder.vocabulary)
     shipment = job.spark.sparkContext.broadcast(Shipment(files, numbers))
     events = job.tables.read(EVENTS, inputs[EVENTS.name]).where(F.col(EVENTS.source) == job.source.name)
     with job.progress.step("embedding items"):
@@ -41,7 +42,8 @@ def run(job: Job) -> Summary:
             USER_EMBEDDINGS.events_version: F.lit(inputs[EVENTS.name]).cast("bigint"),
             USER_EMBEDDINGS.run_id: F.lit(job.run_id),
         }
-        user_rows = user_embeddings(events, Vocabulary(items, types), shipment, encoder.length)
+        frames = Vocabulary(items, types, next(iter(vocabulary.buckets), None))
+        user_rows = user_embeddings(events, frames, shipment, encoder.length)
         user_version = _replace(job, USER_EMBEDDINGS, user_rows, champion, lineage)
     written = {ITEM_EMBEDDINGS.name: item_version, USER_EMBEDDINGS.name: user_version}
     counts = {f"{spec.name}": _own(job, spec, champion).count() for spec in (USER_EMBEDDINGS, ITEM_EMBEDDINGS)}

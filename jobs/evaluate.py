@@ -16,6 +16,7 @@ from behavior_lib.spark.evaluation import JudgedUsers, baselines, judged_users, 
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
 from behavior_lib.spark.schema import rows_frame
+from behavior_lib.spark.vocabulary import reserved_buckets
 from behavior_lib.tables import EVALUATIONS, EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
 from behavior_lib.tables.sequences import TEST, VALIDATION
 
@@ -88,7 +89,8 @@ def _load(job: Job, registry: Registry, model: Registered) -> Encoder:
 def _evidence(job: Job, inputs: dict[str, int]) -> Evidence:
     sequences, events, items = (job.tables.read(spec, inputs[spec.name]) for spec in (SEQUENCES, EVENTS, ITEMS))
     own = events.where(F.col(EVENTS.source) == job.source.name)
-    return Evidence(sequences, own, items, read_vocabulary(items, job.tables.read(EVENT_TYPES)))
+    vocabulary = read_vocabulary(items, job.tables.read(EVENT_TYPES), reserved_buckets(job.tables))
+    return Evidence(sequences, own, items, vocabulary)
 
 
 def _verdicts(job: Job, evidence: Evidence, encoders: dict[str, Encoder]) -> dict[str, Verdict]:

@@ -13,6 +13,7 @@ from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.launch import launch_in_tasks
 from behavior_lib.spark.ledger import STOPPED, TRIED, UNCHANGED, Summary
+from behavior_lib.spark.vocabulary import reserved_buckets
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
 from behavior_lib.train.board import Board
 from behavior_lib.train.display import TrainingDisplay
@@ -58,7 +59,7 @@ def run(job: Job) -> Summary:
         metrics = {"steps": result.steps, "train_seconds": round(result.seconds, 1)}
         return Summary(STOPPED, inputs=inputs, metrics=metrics, config_hash=config_hash)
     items, types = (job.tables.read(spec, versions[f"{spec.name}_version"]) for spec in (ITEMS, EVENT_TYPES))
-    vocabulary = read_vocabulary(items, types)
+    vocabulary = read_vocabulary(items, types, reserved_buckets(job.tables)).learnt(counts.items)
     with job.progress.step("registering the model"):
         model = registry.register(tracker.run_id, Path(result.checkpoint), vocabulary, versions)
     job.progress.say(f"version {model.version} is challenger")

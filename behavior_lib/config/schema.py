@@ -131,6 +131,17 @@ class SplitConfig:
 
 
 @dataclass
+class VocabularyConfig:
+    """Which items get a number of their own. One that has a number keeps it, whatever these say later."""
+
+    min_count: int = 1  # events that must name an item; until then it is a rare one
+    # Numbers that rare items share, by a hash of item_id; 0: they are all read as the unknown item. Another count takes
+    # other numbers.
+    hash_buckets: int = 0
+    event_types: list[str] = field(default_factory=list)  # whose events count; empty: those of every type
+
+
+@dataclass
 class SequencesConfig:
     length: int = 1024  # events of a chunk; own frequency over 256, 512, 1024 events and all: docs/benchmarks.md
     max_events_per_user: int = 4096  # the newest; older ones are left out
@@ -276,6 +287,7 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     late: LateConfig = field(default_factory=LateConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     sequences: SequencesConfig = field(default_factory=SequencesConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

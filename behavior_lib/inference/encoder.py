@@ -33,7 +33,10 @@ class Encoder:
     """
 
     def __init__(self, model: SequenceModel, vocabulary: Vocabulary) -> None:
-        known = np.flatnonzero(model.known_items.numpy())
+        is_known = model.known_items.numpy().copy()
+        for buckets in vocabulary.buckets:
+            is_known[buckets.first : buckets.end] = False  # read, and never told: nobody can be shown a bucket
+        known = np.flatnonzero(is_known)
         if any(index >= len(vocabulary.item_ids) or vocabulary.item_ids[index] is None for index in known):
             raise DataRefused("the model knows items that have no name", where=VOCABULARY_FILE, mend="train again")
         self._model = model.eval()
@@ -87,10 +90,13 @@ class Encoder:
     def scores(self, histories: Histories) -> NDArray[np.float32]:
         """float32 [n, n_items]: the score of each item index as the next item; -inf for what the model does not know.
 
-        The caller bounds n: the whole matrix is returned.
+        Buckets of rare items are no items, and -inf too. The caller bounds n: the whole matrix is returned.
         """
         with torch.inference_mode():
-            return np.asarray(self._model.scores(Batch.from_histories(histories)).numpy(), dtype=np.float32)
+            scores = np.asarray(self._model.scores(Batch.from_histories(histories)).numpy(), dtype=np.float32)
+        for buckets in self.vocabulary.buckets:
+            scores[:, buckets.first : buckets.end] = -np.inf
+        return scores
 
     def next_items(self, histories: Histories, k: int) -> tuple[list[list[str]], list[list[float]]]:
         """The ids of the k best next items of each history, best first, and their scores (logits).

@@ -16,8 +16,9 @@ from behavior_lib.tables.items import FIRST_INDEX, UNKNOWN_INDEX
 class Renumbering:
     """Reads histories numbered by the tables with a model's numbers, and its scores back with the tables'.
 
-    items, event_types: int32, the model's index for each index of the tables; the unknown one where the model has no
-    such name. In one warehouse numbers never change, and both are 0, 1, 2, … as far as the model goes.
+    items, event_types: int32, the model's index for each index of the tables; where the model has no such name that of
+    the item's bucket, or the unknown one. In one warehouse numbers never change, and both are 0, 1, 2, … as far as the
+    model goes.
     """
 
     items: NDArray[np.int32]
@@ -26,9 +27,12 @@ class Renumbering:
     @classmethod
     def between(cls, tables: Vocabulary, model: Vocabulary) -> Renumbering:
         """tables: the vocabulary that histories are numbered by. model: the one that a model was trained with."""
-        return cls(
-            _renumbered(model.item_indexes(tables.item_ids)), _renumbered(model.event_type_indexes(tables.event_types))
-        )
+        items = _renumbered(model.item_indexes(tables.item_ids))
+        for own in tables.buckets:
+            for other in model.buckets:
+                if own.count == other.count:
+                    items[own.first : own.end] = np.arange(other.first, other.end)
+        return cls(items, _renumbered(model.event_type_indexes(tables.event_types)))
 
     def histories(self, histories: Histories) -> Histories:
         """The same histories with the model's numbers; an index beyond the tables' vocabulary is unknown."""

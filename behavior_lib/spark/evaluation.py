@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +23,9 @@ from behavior_lib.evaluation.baselines import (
     Scorer,
 )
 from behavior_lib.inference.vocabulary import Vocabulary
+from behavior_lib.spark.vocabulary import known_before
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
+from behavior_lib.tables.buckets import Buckets
 
 _COUNT, _RECENT, _PAIRS = "_count", "_recent", "_pairs"
 
@@ -43,18 +46,18 @@ class JudgedUsers:
 
 @dataclass(frozen=True)
 class Baselines:
-    """scorers by name, and the catalogue: bool [V], the items with an event before the cut."""
+    """scorers by name, and the catalogue: bool [V], the items that were known before the cut."""
 
     scorers: dict[str, Scorer]
     catalogue: NDArray[np.bool_]
 
 
-def read_vocabulary(items: DataFrame, event_types: DataFrame) -> Vocabulary:
-    """The names of ITEMS and EVENT_TYPES rows by their index."""
+def read_vocabulary(items: DataFrame, event_types: DataFrame, buckets: Iterable[Buckets] = ()) -> Vocabulary:
+    """The names of ITEMS and EVENT_TYPES rows by their index, and the buckets whose numbers may stand between them."""
     named = _collect(items.select(ITEMS.item_id, ITEMS.item_index))
     types = [(row[0], row[1]) for row in event_types.select(EVENT_TYPES.event_type, EVENT_TYPES.type_index).collect()]
     pairs = zip(named[ITEMS.item_id].tolist(), named[ITEMS.item_index].tolist(), strict=True)
-    return Vocabulary.from_pairs(pairs, types)
+    return Vocabulary.from_pairs(pairs, types, buckets)
 
 
 def judged_users(sequences: DataFrame) -> JudgedUsers | None:
@@ -91,7 +94,7 @@ def baselines(
     Events are counted in Spark; what comes here is one number an item, and two a judged user and item.
     """
     before = events.where(F.col(EVENTS.event_time) < F.lit(users.as_of))
-    numbers = items.select(ITEMS.item_id, ITEMS.item_index)
+    numbers = known_before(items, users.as_of).select(ITEMS.item_id, ITEMS.item_index)
     is_recent = F.col(EVENTS.event_time) >= F.lit(users.as_of - timedelta(days=recent_days))
     totals = before.groupBy(EVENTS.item_id).agg(F.count("*").alias(_COUNT), F.count_if(is_recent).alias(_RECENT))
     total = _collect(totals.join(numbers, EVENTS.item_id).select(ITEMS.item_index, _COUNT, _RECENT))

@@ -53,6 +53,12 @@ _KNOWN: tuple[tuple[str, type[BehaviorError], str, str], ...] = (
         "run again when it is done",
     ),
     (
+        r"numbers of table \w+ were given meanwhile|buckets_from_\d|item_index NOT BETWEEN",
+        Occupied,
+        "another run gave numbers at the same time",
+        "run again when it is done",
+    ),
+    (
         r"two rows have one key of (table [^\n]*?)(?: SQLSTATE|\n|$)",
         ContractBroken,
         "two rows that were to be written have one key",

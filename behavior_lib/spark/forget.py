@@ -170,12 +170,20 @@ def recounted(items: DataFrame, events: DataFrame) -> DataFrame:
     """ITEMS rows whose counts are not those of the EVENTS rows, with the right ones.
 
     An item that no event names any more keeps its row and its number, which models know: 0 events, never seen.
+    known_from moves on to the item's next event that is left, or back to its last one: never to one that is gone.
     """
-    counts = (ITEMS.n_events, ITEMS.first_seen, ITEMS.last_seen)
-    seen = events.groupBy(EVENTS.item_id).agg(
-        F.count("*").alias("_n_events"),
-        F.min(EVENTS.event_time).alias("_first_seen"),
-        F.max(EVENTS.event_time).alias("_last_seen"),
+    counts = (ITEMS.n_events, ITEMS.first_seen, ITEMS.last_seen, ITEMS.known_from)
+    time = F.col(EVENTS.event_time)
+    since = items.select(ITEMS.item_id, F.coalesce(ITEMS.known_from, ITEMS.first_seen).alias("_since"))
+    seen = (
+        events.join(since, EVENTS.item_id)
+        .groupBy(EVENTS.item_id)
+        .agg(
+            F.count("*").alias("_n_events"),
+            F.min(time).alias("_first_seen"),
+            F.max(time).alias("_last_seen"),
+            F.coalesce(F.min(F.when(time >= F.col("_since"), time)), F.max(time)).alias("_known_from"),
+        )
     )
     joined = items.join(seen, ITEMS.item_id, "left").withColumn("_n_events", F.coalesce("_n_events", F.lit(0)))
     is_other = reduce(lambda a, b: a | b, (~F.col(name).eqNullSafe(F.col(f"_{name}")) for name in counts))

@@ -14,6 +14,7 @@ from behavior_lib.report import data
 from behavior_lib.spark.evaluation import JudgedUsers, judged_users, read_vocabulary
 from behavior_lib.spark.report import Reader, item_of
 from behavior_lib.spark.sessionize import session_events
+from behavior_lib.spark.vocabulary import reserved_buckets
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES, SESSIONS
 from behavior_lib.tables.sequences import TEST, VALIDATION
 
@@ -49,7 +50,7 @@ def _different(rows: DataFrame) -> list[str]:
 
 
 def _tell(reader: Reader, encoder: Encoder, users: JudgedUsers, k: int) -> tuple[data.UserStory, ...]:
-    vocabulary = read_vocabulary(reader.items, reader.tables.read(EVENT_TYPES))
+    vocabulary = read_vocabulary(reader.items, reader.tables.read(EVENT_TYPES), reserved_buckets(reader.tables))
     histories = Renumbering.between(vocabulary, encoder.vocabulary).histories(users.histories)
     recommended, _ = encoder.next_items(histories, k)
     targets = [[vocabulary.item_ids[index] for index in row if index] for row in users.targets]

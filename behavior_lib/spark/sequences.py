@@ -9,7 +9,9 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from behavior_lib.spark.sessionize import session_events
+from behavior_lib.spark.vocabulary import bucket_index, known_before
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES, SESSIONS
+from behavior_lib.tables.buckets import Buckets
 from behavior_lib.tables.items import UNKNOWN_INDEX
 
 _MAX_INT = 2**31 - 1
@@ -20,10 +22,11 @@ _ARRAY_COLUMNS = (SEQUENCES.item_index, SEQUENCES.event_type, SEQUENCES.gap_seco
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Frames of ITEMS and EVENT_TYPES, whose numbers the arrays hold."""
+    """Frames of ITEMS and EVENT_TYPES, whose numbers the arrays hold, and the buckets of rare items, if any."""
 
     items: DataFrame
     event_types: DataFrame
+    buckets: Buckets | None = None
 
 
 def histories(
@@ -60,7 +63,7 @@ def histories(
         F.coalesce(EVENTS.value, F.lit(0.0)).cast("float").alias(EVENTS.value),
     )
     rows = (
-        _numbered(placed, vocabulary)
+        _numbered(placed, vocabulary, as_of)
         .groupBy(EVENTS.user_id, chunk.alias(SEQUENCES.chunk_id))
         .agg(F.array_sort(F.collect_list(event)).alias(_ARRAYS))
     )
@@ -81,7 +84,9 @@ def targets(
     """For each user, the distinct items of the first session that starts at or after `cut` and before `until`.
 
     Returns user_id and target_index (ascending, right-padded with 0 to `length`; of a session with more distinct items
-    the smallest indexes are kept). Users without such a session, or whose session names no item, are left out.
+    the smallest indexes are kept). Each item without a number is one unknown item more: no ranking has it, so it is
+    missed whether it gets a number later or not. Users without such a session, or whose session names no item, are left
+    out.
     """
     start = F.col(SESSIONS.session_start)
     after = sessions.where(start >= F.lit(cut))
@@ -92,8 +97,10 @@ def targets(
     )
     chosen = after.join(first.select(SESSIONS.session_id), SESSIONS.session_id, "left_semi")
     bought = session_events(chosen, events.where(F.col(EVENTS.event_date) >= F.lit(cut.date())))
-    numbered = bought.join(items.select(ITEMS.item_id, ITEMS.item_index), ITEMS.item_id)
-    indexes = F.array_sort(F.collect_set(ITEMS.item_index))
+    named = bought.where(F.col(EVENTS.item_id).isNotNull())
+    numbered = named.join(items.select(ITEMS.item_id, ITEMS.item_index), ITEMS.item_id, "left")
+    item = F.struct(F.coalesce(ITEMS.item_index, F.lit(UNKNOWN_INDEX)).alias(ITEMS.item_index), ITEMS.item_id)
+    indexes = F.array_sort(F.collect_set(item))[ITEMS.item_index]
     grouped = numbered.groupBy(EVENTS.user_id).agg(indexes.alias(SEQUENCES.target_index))
     return grouped.withColumn(
         SEQUENCES.target_index, _padded(F.slice(SEQUENCES.target_index, 1, length), length, "int")
@@ -116,12 +123,19 @@ def split_rows(chunks: DataFrame, target: DataFrame | None, split: str, as_of: d
     return rows.select(*SEQUENCES.column_names)
 
 
-def _numbered(placed: DataFrame, vocabulary: Vocabulary) -> DataFrame:
-    """Add the numbers of item and event type; what has none is unknown."""
-    items = vocabulary.items.select(ITEMS.item_id, F.col(ITEMS.item_index).alias(_INDEX))
+def _numbered(placed: DataFrame, vocabulary: Vocabulary, as_of: datetime | None) -> DataFrame:
+    """Add the numbers that item and event type had at the cut; a rare item has its bucket's, the rest is unknown."""
+    known = vocabulary.items if as_of is None else known_before(vocabulary.items, as_of)
+    items = known.select(ITEMS.item_id, F.col(ITEMS.item_index).alias(_INDEX))
     types = vocabulary.event_types.select(EVENT_TYPES.event_type, F.col(EVENT_TYPES.type_index).alias(_TYPE))
     joined = placed.join(items, ITEMS.item_id, "left").join(F.broadcast(types), EVENT_TYPES.event_type, "left")
-    return joined.withColumns({name: F.coalesce(name, F.lit(UNKNOWN_INDEX)) for name in (_INDEX, _TYPE)})
+    rare = [] if vocabulary.buckets is None else [bucket_index(vocabulary.buckets)]
+    return joined.withColumns(
+        {
+            _INDEX: F.coalesce(_INDEX, *rare, F.lit(UNKNOWN_INDEX)),
+            _TYPE: F.coalesce(_TYPE, F.lit(UNKNOWN_INDEX)),
+        }
+    )
 
 
 def _field(name: str) -> Column:

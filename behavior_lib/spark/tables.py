@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import deltalake
-from delta.tables import DeltaTable
+from delta.tables import DeltaMergeBuilder, DeltaTable
 from pyspark.sql import Column, DataFrame, DataFrameReader, DataFrameWriter, SparkSession, Window
 from pyspark.sql import functions as F
 
@@ -158,12 +158,15 @@ class Tables:
         *,
         update: bool = True,
         within: Sequence[date] | None = None,
+        numbers: tuple[str, int] | None = None,
     ) -> int:
         """Insert or update by key, in one commit. Returns the version after it. Fails where two rows have one key.
 
         stale: rows to delete, at least the key columns, none of them with a key that `frame` has.
         update: False keeps what is there and only inserts. within: the folders (days) in which a row of the table may
-        have a key that is given; None: any. Without it the whole table is read.
+        have a key that is given; None: any. Without it the whole table is read. numbers: a column, and the first
+        number that the frame gives in it: nothing is written (`explain` calls it Occupied) where the table by now holds
+        one as high that the frame does not give to the same key.
         """
         self._check(spec, frame)
         flag = "_is_stale"
@@ -181,6 +184,8 @@ class Tables:
         merge = self._delta(spec).alias("old").merge(source.alias("new"), is_same)
         if stale is not None:
             merge = merge.whenMatchedDelete(F.col(f"new.{flag}"))
+        if numbers is not None:
+            merge = _refuse_taken(merge, spec, *numbers)
         if update:
             merge = merge.whenMatchedUpdate(set=values)
         with self._alone(spec):
@@ -196,6 +201,11 @@ class Tables:
         with self._alone(spec):
             merge.whenMatchedDelete().execute()
         return self.version(spec)
+
+    def add_check(self, spec: TableSpec, name: str, condition: str) -> None:
+        """Have Delta refuse rows that do not meet the condition. Fails where there is one, or a check of that name."""
+        with self._alone(spec):
+            self._spark.sql(add_check(self.sql_name(spec), name, condition))
 
     def allow_nulls(self, spec: TableSpec) -> None:
         """Take over nullable columns of the spec into a table that was made before they were."""
@@ -304,6 +314,14 @@ def _twins(spec: TableSpec) -> Column:
     """What ends a write in which two rows have one key: `failures` knows the words."""
     key = F.to_json(F.struct(*spec.key))
     return F.raise_error(F.concat(F.lit(f"two rows have one key of table {spec.name}: "), key)).cast("boolean")
+
+
+def _refuse_taken(merge: DeltaMergeBuilder, spec: TableSpec, column: str, first: int) -> DeltaMergeBuilder:
+    """What ends a write whose new numbers were given meanwhile. Looked for in the version that the write commits on."""
+    taken = F.raise_error(F.lit(f"numbers of table {spec.name} were given meanwhile"))
+    values: dict[str, str | Column] = {column: taken.cast(spec.column(column).type.ddl)}
+    old, new = F.col(f"old.{column}"), F.col(f"new.{column}")
+    return merge.whenMatchedUpdate(old != new, values).whenNotMatchedBySourceUpdate(old >= first, values)
 
 
 def _with_zone(value: Any) -> Any:

@@ -9,19 +9,29 @@ FIRST_INDEX = 3
 
 ITEMS = TableSpec(
     name="items",
-    grain="one item that an event has named",
+    grain="one item that events have named often enough for a number (vocabulary.min_count)",
     key=("item_id",),
     sort_by=("item_index",),
     checks=(("numbered", "item_index >= 3"),),
     columns=(
         Column("item_id", STRING, "the source's id of the item"),
         Column(
-            "item_index", INT, "append-only number, never changed or reused: 0 padding, 1 mask, 2 unknown, items from 3"
+            "item_index",
+            INT,
+            "append-only number, never changed or reused: 0 padding, 1 mask, 2 unknown, items from 3; numbers that a "
+            "constraint buckets_from_N keeps free are those of buckets, which rare items share",
         ),
         Column("n_events", LONG, "events that name the item; 0 where all who did were forgotten"),
         Column("first_seen", TIMESTAMP, "UTC time of its first event; null where none is left", nullable=True),
         Column("last_seen", TIMESTAMP, "UTC time of its last event; null where none is left", nullable=True),
         Column("attributes", map_of(STRING, STRING), "what the source's item file says of it", nullable=True),
+        Column(
+            "known_from",
+            TIMESTAMP,
+            "UTC time of the event by which it had been seen vocabulary.min_count times; as of a cut before it the "
+            "item is a rare one. null: as first_seen",
+            nullable=True,
+        ),
     ),
 )
 

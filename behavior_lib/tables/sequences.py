@@ -17,7 +17,8 @@ SEQUENCES = TableSpec(
         Column(
             "item_index",
             array_of(INT),
-            "items, right-padded with 0; 2 for an event without an item or an item not in the vocabulary",
+            "items as numbered at the cut, right-padded with 0; a rare item has the number of its bucket where there "
+            "are buckets; 2 for every other event",
         ),
         Column("event_type", array_of(INT), "type indexes, right-padded with 0"),
         Column(
@@ -30,7 +31,8 @@ SEQUENCES = TableSpec(
         Column(
             "target_index",
             array_of(INT),
-            "distinct items of the user's first session after the cut, ascending, right-padded with 0; all 0 in train",
+            "distinct items of the user's first session after the cut, ascending, right-padded with 0; a 2 for each "
+            "that has no number; all 0 in train",
         ),
         Column("as_of", TIMESTAMP, "the cut: no event at or after it is in the arrays"),
     ),

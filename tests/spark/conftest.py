@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from behavior_lib.spark.schema import rows_frame
-from behavior_lib.tables import EVENTS
+from behavior_lib.tables import EVENTS, TableSpec
 
 
 def event(user: str, time: str, **values: Any) -> dict[str, Any]:
@@ -30,6 +30,18 @@ def event(user: str, time: str, **values: Any) -> dict[str, Any]:
         EVENTS.event_date: moment.date().isoformat(),
     }
     return {**row, **values}
+
+
+def held(spec: TableSpec, frame: Any) -> Any:
+    """The frame's rows in a frame that needs nothing else, as if they had been written and read again."""
+    rows = [
+        {
+            name: value.replace(tzinfo=timezone.utc) if isinstance(value, datetime) else value
+            for name, value in row.asDict().items()
+        }
+        for row in frame.collect()
+    ]
+    return rows_frame(frame.sparkSession, spec, rows)
 
 
 @pytest.fixture

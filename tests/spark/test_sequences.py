@@ -4,16 +4,17 @@ from itertools import pairwise
 
 import pytest
 
-from behavior_lib.config.schema import SplitConfig
+from behavior_lib.config.schema import SplitConfig, VocabularyConfig
 from behavior_lib.config.source import SourceSplit
 from behavior_lib.errors import ConfigError
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.spark.sequences import Vocabulary, histories, split_rows, targets
 from behavior_lib.spark.sessionize import sessionize
 from behavior_lib.spark.splits import cuts
-from behavior_lib.spark.vocabulary import update_event_types, update_items
+from behavior_lib.spark.vocabulary import new_event_types, next_number, update_items
 from behavior_lib.tables import EVENT_TYPES, ITEMS, SEQUENCES
-from tests.spark.conftest import event
+from behavior_lib.tables.items import FIRST_INDEX
+from tests.spark.conftest import event, held
 
 CUT = datetime(2017, 1, 3)
 FIELDS = (SEQUENCES.item_index, SEQUENCES.event_type, SEQUENCES.gap_seconds, SEQUENCES.value)
@@ -44,8 +45,11 @@ def many_events(seed: int, n: int) -> list[dict]:
 @pytest.fixture
 def vocabulary(spark):
     def build(frame):
-        items = update_items(rows_frame(spark, ITEMS, []), frame, None)
-        return Vocabulary(items, update_event_types(rows_frame(spark, EVENT_TYPES, []), frame))
+        with update_items(rows_frame(spark, ITEMS, []), frame, None, FIRST_INDEX, VocabularyConfig()) as numbered:
+            items = held(ITEMS, numbered)
+        with new_event_types(rows_frame(spark, EVENT_TYPES, []), frame, FIRST_INDEX) as numbered:
+            types = held(EVENT_TYPES, numbered)
+        return Vocabulary(items, types)
 
     return build
 
@@ -104,7 +108,8 @@ def test_a_future_event_changes_nothing_before_the_cut(events, vocabulary):
 
 def test_items_keep_their_numbers_and_new_ones_follow(events, spark):
     first = events(event("u", "2017-01-02 00:00:00", item_id="b"), event("u", "2017-01-02 00:00:00", item_id="a"))
-    items = update_items(rows_frame(spark, ITEMS, []), first, None)
+    with update_items(rows_frame(spark, ITEMS, []), first, None, FIRST_INDEX, VocabularyConfig()) as rows:
+        items = held(ITEMS, rows)
     more = first.unionByName(
         events(
             event("u", "2017-01-01 00:00:00", item_id="z"),
@@ -112,7 +117,8 @@ def test_items_keep_their_numbers_and_new_ones_follow(events, spark):
             event("u", "2017-01-06 00:00:00", item_id="c"),
         )
     )
-    later = update_items(items, more, None).orderBy(ITEMS.item_index).collect()
+    with update_items(items, more, None, next_number(items, ITEMS.item_index), VocabularyConfig()) as rows:
+        later = rows.orderBy(ITEMS.item_index).collect()
     assert [(r.item_id, r.item_index, r.n_events) for r in later] == [
         ("a", 3, 2),
         ("b", 4, 1),
@@ -125,7 +131,8 @@ def test_items_keep_their_numbers_and_new_ones_follow(events, spark):
 def test_types_are_numbered_on_by_name(events, spark):
     known = rows_frame(spark, EVENT_TYPES, [{"event_type": "view", "type_index": 3}])
     frame = events(*(event("u", "2017-01-01", event_type=name) for name in ("view", "play", "buy")))
-    assert [tuple(r) for r in update_event_types(known, frame).collect()] == [("buy", 4), ("play", 5)]
+    with new_event_types(known, frame, next_number(known, EVENT_TYPES.type_index)) as rows:
+        assert [tuple(r) for r in rows.collect()] == [("buy", 4), ("play", 5)]
 
 
 def test_targets_are_the_items_of_the_first_session_after_the_cut(events, vocabulary):
