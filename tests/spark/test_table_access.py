@@ -2,7 +2,9 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql import functions as F
 
 from behavior_lib.errors import BatchConflict, ContractBroken, LawBroken
@@ -57,6 +59,20 @@ def test_replace_touches_only_what_it_names(spark, tables):
     version = tables.replace(EVENT_TYPES, types(spark, ("a", 5)), "event_type = 'a'")
     assert stored(tables) == [("a", 5), ("b", 4)]
     assert sorted(tuple(r) for r in tables.read(EVENT_TYPES, version - 1).collect()) == [("a", 3), ("b", 4)]
+
+
+def test_row_groups_have_as_many_rows_as_are_wanted(spark, tables):
+    rows = types(spark, *((str(n), n) for n in range(3, 8))).coalesce(1)
+    tables.replace(EVENT_TYPES, rows, row_group=2)
+    assert row_groups(tables) == [2, 2, 1]
+    tables.replace(EVENT_TYPES, rows)
+    assert row_groups(tables) == [5]
+
+
+def row_groups(tables) -> list[int]:
+    [path] = DeltaTable(tables.location(EVENT_TYPES)).file_uris()
+    footer = pq.read_metadata(path)
+    return [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
 
 
 def test_a_frame_that_is_not_the_table_is_refused(spark, tables):
