@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -13,6 +13,7 @@ from behavior_lib.config.schema import SplitKind
 from behavior_lib.errors import DataRefused
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
+from behavior_lib.spark.sequence_changes import LastBuilds, has_cuts, touched_users, with_rows_of
 from behavior_lib.spark.sequences import Shape, Vocabulary, lay_out
 from behavior_lib.spark.splits import cuts, global_rows, leave_one_out_rows
 from behavior_lib.spark.vocabulary import read_dimension, update_event_types, update_items
@@ -31,12 +32,25 @@ def run(job: Job) -> Summary:
     written = _write_vocabulary(job, events)
     material = _material(job, inputs, written)
     bounds = _cuts(job, material.events)
-    with job.progress.step("writing sequences"):
-        written[SEQUENCES.name] = _write(job, _rows(job, material, bounds))
+    since = job.started_at - timedelta(hours=job.config.maintain.retention_hours)
+    last = LastBuilds(job.spark, job.tables, job.source.name).find(job.ledger, config_hash, since)
+    stored = job.tables.pinned(SEQUENCES)
+    metrics: dict[str, float] = {}
+    if last is None or (bounds is not None and not has_cuts(stored, *bounds)):
+        with job.progress.step("writing sequences"):
+            written[SEQUENCES.name] = _write(job, _rows(job, material, bounds))
+    else:
+        users = touched_users(job.tables, job.source.name, last, inputs[EVENTS.name], material.vocabulary.items)
+        users = users.persist()
+        metrics["users_made_again"] = users.count()
+        with job.progress.step(f"writing sequences of {metrics['users_made_again']:,} users again"):
+            made = _rows(job, material.of(users), bounds)
+            written[SEQUENCES.name] = _write(job, with_rows_of(stored, made, users))
+        users.unpersist()
     counts = {row[0]: row[1] for row in job.tables.read(SEQUENCES).groupBy(SEQUENCES.split).count().collect()}
     told = "leave one out" if bounds is None else f"cuts {bounds[0]} and {bounds[1]}"
     job.progress.say(f"{told}; rows {counts}")
-    metrics = {f"rows_{split}": counts.get(split, 0) for split in (TRAIN, VALIDATION, TEST)}
+    metrics |= {f"rows_{split}": counts.get(split, 0) for split in (TRAIN, VALIDATION, TEST)}
     extra = {} if bounds is None else {"validation_cut": bounds[0].isoformat(), "test_cut": bounds[1].isoformat()}
     return Summary(inputs=inputs, tables=written, metrics=metrics, config_hash=config_hash, extra=extra)
 
@@ -48,6 +62,11 @@ class Material:
     events: DataFrame
     sessions: DataFrame
     vocabulary: Vocabulary
+
+    def of(self, users: DataFrame) -> Material:
+        """That of some users. users: user_id, once each."""
+        events, sessions = (rows.join(users, EVENTS.user_id, "left_semi") for rows in (self.events, self.sessions))
+        return Material(events, sessions, self.vocabulary)
 
 
 def _write_vocabulary(job: Job, events: DataFrame) -> dict[str, int]:

@@ -69,9 +69,13 @@ class Tables:
 
     def inserted_since(self, spec: TableSpec, after: int, until: int) -> DataFrame:
         """Rows that the versions in (after, until] appended, with the `_commit_version` that brought each."""
-        reader = self._spark.read.format("delta").option("readChangeFeed", "true")
-        changes = self._open(reader.option("startingVersion", after + 1).option("endingVersion", until), spec)
+        changes = self.changed_since(spec, after, until)
         return changes.where("_change_type = 'insert'").drop("_change_type", "_commit_timestamp")
+
+    def changed_since(self, spec: TableSpec, after: int, until: int) -> DataFrame:
+        """Rows that the versions in (after, until] brought or took away, with the columns of Delta's change feed."""
+        reader = self._spark.read.format("delta").option("readChangeFeed", "true")
+        return self._open(reader.option("startingVersion", after + 1).option("endingVersion", until), spec)
 
     def exists(self, spec: TableSpec) -> bool:
         """Whether the table was ever written or read; asking does not create it."""

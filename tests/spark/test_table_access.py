@@ -14,7 +14,7 @@ from behavior_lib.spark.ledger import Ledger, RowCounts, RunRecord, Summary
 from behavior_lib.spark.raw_files import RawFile
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.spark.tables import Tables
-from behavior_lib.tables import EVENT_TYPES, INGEST_FILES, PIPELINE_RUNS, SESSIONS
+from behavior_lib.tables import EVENT_TYPES, EVENTS, INGEST_FILES, PIPELINE_RUNS, SESSIONS
 from behavior_lib.tables.spec import LONG, STRING, Column
 
 NOT_FOUR = (("not_four", "type_index <> 4"),)
@@ -116,6 +116,11 @@ def test_the_ledger_knows_the_last_good_run(spark, tables):
     assert told == ["r1", 5, {"events": 4}, "hash", NOW]
     assert ledger.finished_batches("ingest", "shop") == {"b1"}
     assert ledger.last_success("ingest", "other") is None
+    ledger.write(RunRecord("r3", "ingest", "shop", NOW), Summary(), "hash")
+    assert ledger.last_success("ingest", "shop")["run_id"] == "r3"
+    assert ledger.last_success("ingest", "shop", wrote=EVENTS)["run_id"] == "r1"
+    assert ledger.last_success("ingest", "shop", before=good["finished_at"])["run_id"] == "r1"
+    assert ledger.last_success("ingest", "shop", wrote=EVENT_TYPES) is None
     failed = tables.read(PIPELINE_RUNS).where("run_id = 'r2'").first()
     assert (failed.status, failed.error) == ("failed", "it broke")
 
