@@ -1,15 +1,21 @@
 """Number the items and turn histories into training sequences, split by time."""
 
-from datetime import datetime
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from behavior_lib.config.schema import SplitKind
 from behavior_lib.errors import DataRefused
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
-from behavior_lib.spark.sequences import Vocabulary, histories, split_rows, targets
-from behavior_lib.spark.splits import cuts
+from behavior_lib.spark.sequence_changes import LastBuilds, has_cuts, touched_users, with_rows_of
+from behavior_lib.spark.sequences import Shape, Vocabulary, lay_out
+from behavior_lib.spark.splits import cuts, global_rows, leave_one_out_rows
 from behavior_lib.spark.vocabulary import buckets_of, read_dimension, write_event_types, write_items
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES, SESSIONS
 from behavior_lib.tables.sequences import TEST, TRAIN, VALIDATION
@@ -24,19 +30,43 @@ def run(job: Job) -> Summary:
         return Summary(UNCHANGED, inputs=inputs, config_hash=config_hash)
     events = job.tables.read(EVENTS, inputs[EVENTS.name])
     written = _write_vocabulary(job, events)
-    own = events.where(F.col(EVENTS.source) == job.source.name)
-    newest = own.agg(F.max(EVENTS.event_time)).first()
-    if newest is None or newest[0] is None:
-        raise DataRefused("there is no event to learn from", where=f"source {job.source.name}", mend="run ingest first")
-    validation, test = cuts(job.config.split, job.source.split, newest[0])
-    with job.progress.step("writing sequences"):
-        rows = _sequences(job, own, inputs[SESSIONS.name], validation, test)
-        written[SEQUENCES.name] = job.tables.replace(SEQUENCES, rows)
+    material = _material(job, inputs, written)
+    bounds = _cuts(job, material.events)
+    since = job.started_at - timedelta(hours=job.config.maintain.retention_hours)
+    last = LastBuilds(job.spark, job.tables, job.source.name).find(job.ledger, config_hash, since)
+    stored = job.tables.pinned(SEQUENCES)
+    metrics: dict[str, float] = {}
+    if last is None or (bounds is not None and not has_cuts(stored, *bounds)):
+        with job.progress.step("writing sequences"):
+            written[SEQUENCES.name] = _write(job, _rows(job, material, bounds))
+    else:
+        users = touched_users(job.tables, job.source.name, last, inputs[EVENTS.name], material.vocabulary.items)
+        users = users.persist()
+        metrics["users_made_again"] = users.count()
+        with job.progress.step(f"writing sequences of {metrics['users_made_again']:,} users again"):
+            made = _rows(job, material.of(users), bounds)
+            written[SEQUENCES.name] = _write(job, with_rows_of(stored, made, users))
+        users.unpersist()
     counts = {row[0]: row[1] for row in job.tables.read(SEQUENCES).groupBy(SEQUENCES.split).count().collect()}
-    job.progress.say(f"cuts {validation} and {test}; rows {counts}")
-    metrics = {f"rows_{split}": counts.get(split, 0) for split in (TRAIN, VALIDATION, TEST)}
-    extra = {"validation_cut": validation.isoformat(), "test_cut": test.isoformat()}
+    told = "leave one out" if bounds is None else f"cuts {bounds[0]} and {bounds[1]}"
+    job.progress.say(f"{told}; rows {counts}")
+    metrics |= {f"rows_{split}": counts.get(split, 0) for split in (TRAIN, VALIDATION, TEST)}
+    extra = {} if bounds is None else {"validation_cut": bounds[0].isoformat(), "test_cut": bounds[1].isoformat()}
     return Summary(inputs=inputs, tables=written, metrics=metrics, config_hash=config_hash, extra=extra)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What sequences are made of: the source's EVENTS and SESSIONS rows, and the numbers."""
+
+    events: DataFrame
+    sessions: DataFrame
+    vocabulary: Vocabulary
+
+    def of(self, users: DataFrame) -> Material:
+        """That of some users. users: user_id, once each."""
+        events, sessions = (rows.join(users, EVENTS.user_id, "left_semi") for rows in (self.events, self.sessions))
+        return Material(events, sessions, self.vocabulary)
 
 
 def _write_vocabulary(job: Job, events: DataFrame) -> dict[str, int]:
@@ -47,30 +77,37 @@ def _write_vocabulary(job: Job, events: DataFrame) -> dict[str, int]:
     return {ITEMS.name: items, EVENT_TYPES.name: types}
 
 
-def _sequences(job: Job, events: DataFrame, sessions_version: int, validation: datetime, test: datetime) -> DataFrame:
-    """The three splits in one frame; train rows lie shuffled by user in as many files as configured."""
-    config = job.config.sequences
+def _material(job: Job, inputs: Mapping[str, int], written: Mapping[str, int]) -> Material:
+    events, sessions = (
+        job.tables.read(spec, inputs[spec.name]).where(F.col(spec.source) == job.source.name)
+        for spec in (EVENTS, SESSIONS)
+    )
+    items, types = (job.tables.read(spec, written[spec.name]) for spec in (ITEMS, EVENT_TYPES))
     buckets = buckets_of(job.tables, job.config.vocabulary.hash_buckets)
-    vocabulary = Vocabulary(job.tables.read(ITEMS), job.tables.read(EVENT_TYPES), buckets)
-    sessions = job.tables.read(SESSIONS, sessions_version).where(F.col(SESSIONS.source) == job.source.name)
+    return Material(events, sessions, Vocabulary(items, types, buckets))
 
-    def rows(split: str, cut: datetime, until: datetime | None) -> DataFrame:
-        chunks = histories(events, vocabulary, cut, config.length, config.max_events_per_user)
-        judged = split != TRAIN
-        target = targets(events, sessions, vocabulary.items, cut, until, config.length) if judged else None
-        return split_rows(chunks, target, split, cut, config.length)
 
-    frame = (
-        rows(TRAIN, validation, None)
-        .unionByName(rows(VALIDATION, validation, test))
-        .unionByName(rows(TEST, test, None))
-    )
-    place = F.pmod(F.xxhash64(SEQUENCES.user_id), F.lit(config.files))
-    # By range and not by hash: a hash would put two places into one file and leave another empty, and where files are
-    # mixed one after the other a large one would be mixed for itself.
-    return frame.repartitionByRange(config.files, place).sortWithinPartitions(
-        SEQUENCES.split, F.xxhash64(SEQUENCES.user_id), SEQUENCES.user_id, SEQUENCES.chunk_id
-    )
+def _cuts(job: Job, events: DataFrame) -> tuple[datetime, datetime] | None:
+    """The validation and the test cut; None for leave-one-out. Raises DataRefused where there is no event."""
+    newest = events.agg(F.max(EVENTS.event_time)).first()
+    if newest is None or newest[0] is None:
+        raise DataRefused("there is no event to learn from", where=f"source {job.source.name}", mend="run ingest first")
+    if job.config.split.kind is SplitKind.leave_one_out:
+        return None
+    return cuts(job.config.split, job.source.split, newest[0])
+
+
+def _rows(job: Job, material: Material, bounds: tuple[datetime, datetime] | None) -> DataFrame:
+    config = job.config.sequences
+    shape = Shape(config.length, config.max_events_per_user, config.stride)
+    if bounds is None:
+        return leave_one_out_rows(material.events, material.vocabulary, shape)
+    return global_rows(material.events, material.sessions, material.vocabulary, shape, *bounds)
+
+
+def _write(job: Job, rows: DataFrame) -> int:
+    config = job.config.sequences
+    return job.tables.replace(SEQUENCES, lay_out(rows, config.files), row_group=config.row_group)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,10 @@ class PrunerName(str, Enum):
     none = "none"
 
 
+# Not a class like the others: `global` is a word of Python's own.
+SplitKind = Enum("SplitKind", {"global": "global", "leave_one_out": "leave_one_out"}, type=str)
+
+
 class BatchOf(str, Enum):
     worker = "worker"
     step = "step"
@@ -125,6 +129,7 @@ class LateConfig:
 
 @dataclass
 class SplitConfig:
+    kind: SplitKind = SplitKind["global"]  # global: one cut for all users; leave_one_out: each user's last two events
     validation: str | None = None  # cut, UTC date or time; null: the source's, else `days` before the test cut
     test: str | None = None  # cut; null: the source's, else `days` before the end of the newest day
     days: int = 28
@@ -144,8 +149,10 @@ class VocabularyConfig:
 @dataclass
 class SequencesConfig:
     length: int = 1024  # events of a chunk; own frequency over 256, 512, 1024 events and all: docs/benchmarks.md
+    stride: int | None = None  # events from a chunk to the next; null: length; fewer: events in two chunks learn twice
     max_events_per_user: int = 4096  # the newest; older ones are left out
     files: int = 4  # Parquet files of the train split
+    row_group: int = 2048  # rows of a row group of those files, which a reader has in memory as a whole
 
 
 @dataclass

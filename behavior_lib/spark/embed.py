@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from behavior_lib.data.histories import Histories
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.inference.renumber import Renumbering
-from behavior_lib.spark.sequences import Vocabulary, histories
+from behavior_lib.spark.sequences import Shape, Vocabulary, histories
 from behavior_lib.tables import EVENTS, ITEM_EMBEDDINGS, ITEMS, SEQUENCES, USER_EMBEDDINGS
 
 _ARRAYS = (SEQUENCES.item_index, SEQUENCES.event_type, SEQUENCES.gap_seconds, SEQUENCES.value, SEQUENCES.length)
@@ -39,7 +39,7 @@ def user_embeddings(events: DataFrame, vocabulary: Vocabulary, shipment: Broadca
 
     events: EVENTS rows. vocabulary: the frames that number them. length: the events that the model looks at.
     """
-    newest = histories(events, vocabulary, None, length, length)
+    newest = histories(events, vocabulary, None, Shape(length, max_events=length))
     totals = events.groupBy(EVENTS.user_id).agg(
         F.count("*").alias(USER_EMBEDDINGS.n_events), F.max(EVENTS.event_time).alias(USER_EMBEDDINGS.last_event_time)
     )

@@ -23,6 +23,7 @@ from behavior_lib.evaluation.baselines import (
     Scorer,
 )
 from behavior_lib.inference.vocabulary import Vocabulary
+from behavior_lib.spark.splits import before
 from behavior_lib.spark.vocabulary import known_before
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
 from behavior_lib.tables.buckets import Buckets
@@ -34,14 +35,16 @@ _COUNT, _RECENT, _PAIRS = "_count", "_recent", "_pairs"
 class JudgedUsers:
     """The n users of a split, ordered by user_id.
 
-    histories: what the model may see. targets: int32 [n, L], the distinct items of the next session, right-padded with
-    0. as_of: the cut.
+    histories: what the model may see. targets: int32 [n, L], the distinct items of the next session, or the item of the
+    event that is held out, right-padded with 0. as_of: the cut; of leave-one-out the newest. is_leave_one_out: whether
+    each user has a cut of their own.
     """
 
     user_ids: NDArray[np.object_]
     histories: Histories
     targets: NDArray[np.int32]
     as_of: datetime
+    is_leave_one_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,18 @@ def judged_users(sequences: DataFrame) -> JudgedUsers | None:
         rows[SEQUENCES.length].to_numpy(np.int32),
     )
     user_ids, targets = rows[SEQUENCES.user_id].to_numpy(object), stacked(SEQUENCES.target_index)
-    return JudgedUsers(user_ids, histories, targets, as_of=rows[SEQUENCES.as_of][0].to_pydatetime())
+    as_of, own_cuts = rows[SEQUENCES.as_of].max().to_pydatetime(), rows[SEQUENCES.held_out_id].notna()
+    return JudgedUsers(user_ids, histories, targets, as_of, bool(own_cuts.any()))
+
+
+def seen_events(events: DataFrame, sequences: DataFrame, users: JudgedUsers) -> DataFrame:
+    """The EVENTS rows before the cut; where each user has one of their own, all that is not held out.
+
+    sequences: the split's SEQUENCES rows; users: the same collected.
+    """
+    if users.is_leave_one_out:
+        return before(events, sequences)
+    return events.where(F.col(EVENTS.event_time) < F.lit(users.as_of))
 
 
 def baselines(
@@ -93,10 +107,11 @@ def baselines(
     SEQUENCES rows, and users: the same collected. n_items: V, one more than the highest item index.
     Events are counted in Spark; what comes here is one number an item, and two a judged user and item.
     """
-    before = events.where(F.col(EVENTS.event_time) < F.lit(users.as_of))
-    numbers = known_before(items, users.as_of).select(ITEMS.item_id, ITEMS.item_index)
+    seen = seen_events(events, sequences, users)
+    known = items if users.is_leave_one_out else known_before(items, users.as_of)
+    numbers = known.select(ITEMS.item_id, ITEMS.item_index)
     is_recent = F.col(EVENTS.event_time) >= F.lit(users.as_of - timedelta(days=recent_days))
-    totals = before.groupBy(EVENTS.item_id).agg(F.count("*").alias(_COUNT), F.count_if(is_recent).alias(_RECENT))
+    totals = seen.groupBy(EVENTS.item_id).agg(F.count("*").alias(_COUNT), F.count_if(is_recent).alias(_RECENT))
     total = _collect(totals.join(numbers, EVENTS.item_id).select(ITEMS.item_index, _COUNT, _RECENT))
 
     def by_index(column: str) -> NDArray[np.int64]:
@@ -108,15 +123,15 @@ def baselines(
     scorers: dict[str, Scorer] = {
         POPULARITY: Popularity(popularity),
         RECENT_POPULARITY: Popularity(by_index(_RECENT)),
-        OWN_FREQUENCY: _own_frequency(before, numbers, sequences, users, popularity),
+        OWN_FREQUENCY: _own_frequency(seen, numbers, sequences, users, popularity),
     }
     return Baselines(scorers, popularity > 0)
 
 
 def _own_frequency(
-    before: DataFrame, numbers: DataFrame, sequences: DataFrame, users: JudgedUsers, popularity: NDArray[np.int64]
+    seen: DataFrame, numbers: DataFrame, sequences: DataFrame, users: JudgedUsers, popularity: NDArray[np.int64]
 ) -> OwnFrequency:
-    pairs = before.groupBy(EVENTS.user_id, EVENTS.item_id).agg(F.count("*").alias(_COUNT)).join(numbers, EVENTS.item_id)
+    pairs = seen.groupBy(EVENTS.user_id, EVENTS.item_id).agg(F.count("*").alias(_COUNT)).join(numbers, EVENTS.item_id)
     together = F.collect_list(F.struct(ITEMS.item_index, _COUNT))
     by_user = pairs.groupBy(EVENTS.user_id).agg(together.alias(_PAIRS))
     judged = by_user.join(sequences.select(SEQUENCES.user_id), SEQUENCES.user_id, "left_semi")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import deltalake
@@ -29,10 +29,19 @@ def has_same_rows(spark: SparkSession, tables: Tables, spec: TableSpec, one: int
 
     A commit that the log no longer has counts as a change.
     """
-    if one == other:
-        return True
+    return one == other or has_only(spark, tables, spec, min(one, other), max(one, other), ())
+
+
+def has_only(
+    spark: SparkSession, tables: Tables, spec: TableSpec, after: int, until: int, operations: Collection[str]
+) -> bool:
+    """Whether every version in (after, until] was made by maintenance or by one of the operations, as Delta names them.
+
+    A commit that the log no longer has was made by anything.
+    """
     known = commits(spark, tables, spec)
-    return all(_is_maintenance(known.get(version, {})) for version in range(min(one, other) + 1, max(one, other) + 1))
+    made = [known.get(version, {}) for version in range(after + 1, until + 1)]
+    return all(_is_maintenance(commit) or commit.get("operation") in operations for commit in made)
 
 
 def _is_maintenance(commit: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from behavior_lib.errors import LawBroken
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import PIPELINE_RUNS as RUNS
+from behavior_lib.tables import TableSpec
 
 SUCCEEDED, UNCHANGED, FAILED = "succeeded", "unchanged", "failed"
 STOPPED = "stopped"  # asked to end before it was done; the same command goes on
@@ -100,9 +101,18 @@ class Ledger:
         }
         return self._tables.insert(RUNS, rows_frame(self._spark, RUNS, [values]))
 
-    def last_success(self, job: str, source: str) -> Mapping[str, Any] | None:
-        """The newest run of the job on the source that was done, or None."""
+    def last_success(
+        self, job: str, source: str, *, wrote: TableSpec | None = None, before: datetime | None = None
+    ) -> Mapping[str, Any] | None:
+        """The newest run of the job on the source that was done, or None.
+
+        wrote: only a run that wrote that table. before: only a run that had ended by then.
+        """
         runs = sorted(self._successes(job, source), key=lambda run: run[RUNS.run_id])
+        if wrote is not None:
+            runs = [run for run in runs if wrote.name in run[RUNS.output_versions]]
+        if before is not None:
+            runs = [run for run in runs if run[RUNS.finished_at] <= before]
         return max(runs, key=lambda run: run[RUNS.finished_at], default=None)
 
     def finished_batches(self, job: str, source: str) -> set[str]:

@@ -34,6 +34,17 @@ def new_events(tables: Tables, source: str, after: int, until: int) -> DataFrame
     return tables.read(EVENTS, until).where(own).join(F.broadcast(numbers), EVENTS.batch_id)
 
 
+def users_with_changes(tables: Tables, source: str, after: int, until: int) -> DataFrame:
+    """user_id of the source's EVENTS rows that versions in (after, until] brought or took away; a user may come twice.
+
+    History has to reach back to `after`.
+    """
+    if after >= until:
+        return tables.read(EVENTS, until).limit(0).select(EVENTS.user_id)
+    own = F.col(EVENTS.source) == source
+    return tables.changed_since(EVENTS, after, until).where(own).select(EVENTS.user_id)
+
+
 class History:
     """Erases the past of tables. Nothing else may read or write them meanwhile: a reader of an older version fails."""
 

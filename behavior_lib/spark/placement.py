@@ -92,6 +92,11 @@ def keys_of_tasks(number: int) -> list[int]:
     return [found[task] for task in range(number)]
 
 
+def key_of_task(task: Column, number: int) -> Column:
+    """What to repartition by, into a number of partitions, so that a row comes into the one that `task` says."""
+    return F.get(_numbers(keys_of_tasks(number)), task.cast("int"))
+
+
 def murmur3(value: int, seed: int = 42) -> int:
     """Spark's `hash` of an int ≥ 0: MurmurHash3 x86 32-bit (Austin Appleby) of its four bytes."""
     mixed = (_rotated(value * 0xCC9E2D51, 15) * 0x1B873593) & 0xFFFFFFFF

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
 
 from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as F
@@ -11,7 +10,7 @@ from pyspark.sql import functions as F
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.inference.renumber import Renumbering
 from behavior_lib.report import data
-from behavior_lib.spark.evaluation import JudgedUsers, judged_users, read_vocabulary
+from behavior_lib.spark.evaluation import JudgedUsers, judged_users, read_vocabulary, seen_events
 from behavior_lib.spark.report import Reader, item_of
 from behavior_lib.spark.sessionize import session_events
 from behavior_lib.spark.vocabulary import reserved_buckets
@@ -33,7 +32,7 @@ def stories(reader: Reader, encoder: Encoder, wanted: Sequence[str], k: int) -> 
         chosen = list(wanted) or _different(rows)
         users = judged_users(rows.where(F.col(SEQUENCES.user_id).isin(*chosen))) if chosen else None
         if users is not None:
-            return _tell(reader, encoder, users, k)
+            return _tell(reader, encoder, users, seen_events(reader.events, rows, users), k)
     return ()
 
 
@@ -49,12 +48,12 @@ def _different(rows: DataFrame) -> list[str]:
     return chosen[:_USERS]
 
 
-def _tell(reader: Reader, encoder: Encoder, users: JudgedUsers, k: int) -> tuple[data.UserStory, ...]:
+def _tell(reader: Reader, encoder: Encoder, users: JudgedUsers, seen: DataFrame, k: int) -> tuple[data.UserStory, ...]:
     vocabulary = read_vocabulary(reader.items, reader.tables.read(EVENT_TYPES), reserved_buckets(reader.tables))
     histories = Renumbering.between(vocabulary, encoder.vocabulary).histories(users.histories)
     recommended, _ = encoder.next_items(histories, k)
     targets = [[vocabulary.item_ids[index] for index in row if index] for row in users.targets]
-    sessions = _sessions(reader, users.user_ids.tolist(), users.as_of)
+    sessions = _sessions(reader, users.user_ids.tolist(), seen)
     named = {item for items in (*recommended, *targets) for item in items if item is not None}
     names = _names(reader.items, named)
     told = []
@@ -82,11 +81,13 @@ def _names(items: DataFrame, wanted: Collection[str]) -> dict[str, data.Item]:
     return {item: data.Item(item, item, "") for item in wanted} | {row[0]: item_of(*row) for row in rows}
 
 
-def _sessions(reader: Reader, users: Sequence[str], cut: datetime) -> dict[str, tuple[data.Session, ...]]:
-    """Each user's sessions with an event before the cut, oldest first, by the items of those events."""
+def _sessions(reader: Reader, users: Sequence[str], seen: DataFrame) -> dict[str, tuple[data.Session, ...]]:
+    """Each user's sessions with an event before the cut, oldest first, by the items of those events.
+
+    seen: EVENTS rows before the cut.
+    """
     is_chosen = F.col(EVENTS.user_id).isin(*users)
-    events = reader.events.where(is_chosen & (F.col(EVENTS.event_time) < F.lit(cut)))
-    own = session_events(reader.sessions.where(is_chosen), events)
+    own = session_events(reader.sessions.where(is_chosen), seen.where(is_chosen))
     newest_first = Window.partitionBy(EVENTS.user_id).orderBy(F.col(EVENTS.event_time).desc(), EVENTS.event_id)
     rows = (
         own.withColumn(_PLACE, F.row_number().over(newest_first))

@@ -1,4 +1,4 @@
-"""Events → SEQUENCES: each user's history before a cut, as arrays of one fixed length."""
+"""Events → the histories of SEQUENCES: each user's events before a cut, as arrays of one fixed length."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from behavior_lib.errors import ConfigError
+from behavior_lib.spark.placement import key_of_task
 from behavior_lib.spark.sessionize import session_events
 from behavior_lib.spark.vocabulary import bucket_index, known_before
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES, SESSIONS
@@ -29,32 +31,44 @@ class Vocabulary:
     buckets: Buckets | None = None
 
 
-def histories(
-    events: DataFrame, vocabulary: Vocabulary, as_of: datetime | None, length: int, max_events: int
-) -> DataFrame:
+@dataclass(frozen=True)
+class Shape:
+    """How a user's history is cut into chunks.
+
+    length: events of a chunk. max_events: how many of a user's newest events are kept. stride: from one chunk's newest
+    event back to the next chunk's; less than `length` makes chunks overlap; None: `length`.
+    Raises ConfigError where stride is not in 1 … length.
+    """
+
+    length: int
+    max_events: int
+    stride: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.step <= self.length:
+            mend = f"give 1 to sequences.length ({self.length}), or null"
+            raise ConfigError("sequences.stride would leave events out", value=self.stride, mend=mend)
+
+    @property
+    def step(self) -> int:
+        """The stride in events."""
+        return self.length if self.stride is None else self.stride
+
+    def newest(self) -> Shape:
+        """The newest chunk alone."""
+        return Shape(self.length, min(self.length, self.max_events))
+
+
+def histories(events: DataFrame, vocabulary: Vocabulary, as_of: datetime | None, shape: Shape) -> DataFrame:
     """Chunks of each user's newest events before `as_of` (None: all events).
 
-    events: EVENTS rows. length: events of a chunk. max_events: how many of a user's newest events are kept; older ones
-    are left out before anything is collected. Returns user_id, chunk_id (0 holds the newest), item_index, event_type,
-    gap_seconds and value (arrays of `length`, oldest event first, right-padded with 0), and length.
-    One shuffle by user.
+    events: EVENTS rows. Returns user_id, chunk_id (0 holds the newest), item_index, event_type, gap_seconds and value
+    (arrays of `shape.length`, oldest event first, right-padded with 0), and length. Chunk c holds the events from place
+    c * stride on, counted from the newest back; the last chunk is the first to hold the oldest event that is kept.
+    One shuffle by user, to which a task sends no more than the newest events of each user (WindowGroupLimit).
     """
     before = events if as_of is None else events.where(F.col(EVENTS.event_time) < F.lit(as_of))
-    newest_first = Window.partitionBy(EVENTS.user_id).orderBy(
-        F.col(EVENTS.event_time).desc(), F.col(EVENTS.event_id).desc()
-    )
-    previous_us = F.lead(F.unix_micros(EVENTS.event_time)).over(newest_first)
-    gap = F.floor((F.unix_micros(EVENTS.event_time) - previous_us) / 1_000_000)
-    placed = before.select(
-        EVENTS.user_id, EVENTS.event_time, EVENTS.event_id, EVENTS.item_id, EVENTS.event_type, EVENTS.value
-    )
-    placed = placed.withColumns(
-        {
-            _PLACE: F.row_number().over(newest_first),
-            _GAP: F.least(F.coalesce(gap, F.lit(0)), F.lit(_MAX_INT)).cast("int"),
-        }
-    ).where(F.col(_PLACE) <= max_events)
-    chunk = F.floor((F.col(_PLACE) - 1) / length).cast("int")
+    in_chunks = _newest(before, shape.max_events).withColumn(SEQUENCES.chunk_id, _chunks_of_place(shape))
     event = F.struct(
         (-F.col(_PLACE)).alias(_PLACE),
         _INDEX,
@@ -63,17 +77,19 @@ def histories(
         F.coalesce(EVENTS.value, F.lit(0.0)).cast("float").alias(EVENTS.value),
     )
     rows = (
-        _numbered(placed, vocabulary, as_of)
-        .groupBy(EVENTS.user_id, chunk.alias(SEQUENCES.chunk_id))
+        _numbered(in_chunks, vocabulary, as_of)
+        .groupBy(EVENTS.user_id, SEQUENCES.chunk_id)
         .agg(F.array_sort(F.collect_list(event)).alias(_ARRAYS))
+        # What is left over at the end of overlapping chunks is in the chunk before it already.
+        .where((F.col(SEQUENCES.chunk_id) == 0) | (F.size(_ARRAYS) > shape.length - shape.step))
     )
     return rows.select(
         EVENTS.user_id,
         SEQUENCES.chunk_id,
-        _padded(_field(_INDEX), length, "int").alias(SEQUENCES.item_index),
-        _padded(_field(_TYPE), length, "int").alias(SEQUENCES.event_type),
-        _padded(_field(_GAP), length, "int").alias(SEQUENCES.gap_seconds),
-        _padded(_field(EVENTS.value), length, "float").alias(SEQUENCES.value),
+        _padded(_field(_INDEX), shape.length, "int").alias(SEQUENCES.item_index),
+        _padded(_field(_TYPE), shape.length, "int").alias(SEQUENCES.event_type),
+        _padded(_field(_GAP), shape.length, "int").alias(SEQUENCES.gap_seconds),
+        _padded(_field(EVENTS.value), shape.length, "float").alias(SEQUENCES.value),
         F.size(_ARRAYS).alias(SEQUENCES.length),
     )
 
@@ -100,17 +116,20 @@ def targets(
     named = bought.where(F.col(EVENTS.item_id).isNotNull())
     numbered = named.join(items.select(ITEMS.item_id, ITEMS.item_index), ITEMS.item_id, "left")
     item = F.struct(F.coalesce(ITEMS.item_index, F.lit(UNKNOWN_INDEX)).alias(ITEMS.item_index), ITEMS.item_id)
-    indexes = F.array_sort(F.collect_set(item))[ITEMS.item_index]
-    grouped = numbered.groupBy(EVENTS.user_id).agg(indexes.alias(SEQUENCES.target_index))
-    return grouped.withColumn(
-        SEQUENCES.target_index, _padded(F.slice(SEQUENCES.target_index, 1, length), length, "int")
-    )
+    indexes = F.collect_set(item)[ITEMS.item_index]
+    return numbered.groupBy(EVENTS.user_id).agg(target_array(indexes, length))
 
 
-def split_rows(chunks: DataFrame, target: DataFrame | None, split: str, as_of: datetime, length: int) -> DataFrame:
+def target_array(indexes: Column, length: int) -> Column:
+    """target_index: the smallest `length` of the item indexes, ascending, right-padded with 0."""
+    return _padded(F.slice(F.array_sort(indexes), 1, length), length, "int").alias(SEQUENCES.target_index)
+
+
+def split_rows(chunks: DataFrame, target: DataFrame | None, split: str, length: int) -> DataFrame:
     """SEQUENCES rows of one split: all chunks without a target (train), or the newest chunk of each user with one.
 
-    A user whose first event lies after the cut is judged too: the chunk is empty, of length 0.
+    The cut (as_of, held_out_id) is a column of `target`, or of the chunks where there is none. A user whose first event
+    lies after the cut is judged too: the chunk is empty, of length 0.
     """
     if target is None:
         rows = chunks.withColumn(SEQUENCES.target_index, F.array_repeat(F.lit(0), length))
@@ -119,8 +138,50 @@ def split_rows(chunks: DataFrame, target: DataFrame | None, split: str, as_of: d
         nothing = {name: F.array_repeat(F.lit(0), length).cast(chunks.schema[name].dataType) for name in _ARRAY_COLUMNS}
         nothing |= {name: F.lit(0) for name in (SEQUENCES.chunk_id, SEQUENCES.length)}
         rows = rows.withColumns({name: F.coalesce(name, empty) for name, empty in nothing.items()})
-    rows = rows.withColumns({SEQUENCES.split: F.lit(split), SEQUENCES.as_of: F.lit(as_of)})
-    return rows.select(*SEQUENCES.column_names)
+    return rows.withColumn(SEQUENCES.split, F.lit(split)).select(*SEQUENCES.column_names)
+
+
+def lay_out(rows: DataFrame, files: int) -> DataFrame:
+    """SEQUENCES rows in so many files a split, each user in the one that the hash of the id says, in a total order.
+
+    The same rows therefore lie in the same order in the same files, however they were made.
+    """
+    place = F.pmod(F.xxhash64(SEQUENCES.user_id), F.lit(files))
+    return rows.repartition(files, key_of_task(place, files)).sortWithinPartitions(
+        SEQUENCES.split, F.xxhash64(SEQUENCES.user_id), SEQUENCES.user_id, SEQUENCES.chunk_id
+    )
+
+
+def _newest(events: DataFrame, most: int) -> DataFrame:
+    """The newest `most` events of each user with their place, 1 for the newest, and the seconds since the one before.
+
+    One event more is ranked, for the gap of the oldest. The rank is filtered alone: beside another window function
+    Spark would not limit the rows before the shuffle.
+    """
+    newest_first = Window.partitionBy(EVENTS.user_id).orderBy(
+        F.col(EVENTS.event_time).desc(), F.col(EVENTS.event_id).desc()
+    )
+    ranked = (
+        events.select(
+            EVENTS.user_id, EVENTS.event_time, EVENTS.event_id, EVENTS.item_id, EVENTS.event_type, EVENTS.value
+        )
+        .withColumn(_PLACE, F.row_number().over(newest_first))
+        .where(F.col(_PLACE) <= most + 1)
+    )
+    previous_us = F.lead(F.unix_micros(EVENTS.event_time)).over(newest_first)
+    gap = F.floor((F.unix_micros(EVENTS.event_time) - previous_us) / 1_000_000)
+    seconds = F.least(F.coalesce(gap, F.lit(0)), F.lit(_MAX_INT)).cast("int")
+    return ranked.withColumn(_GAP, seconds).where(F.col(_PLACE) <= most)
+
+
+def _chunks_of_place(shape: Shape) -> Column:
+    """The chunks that an event is in: one, or where they overlap a row for each."""
+    place = F.col(_PLACE) - 1
+    newest = F.floor(place / shape.step).cast("int")
+    if shape.step == shape.length:
+        return newest
+    oldest = F.greatest(F.lit(0), F.floor((place - shape.length) / shape.step).cast("int") + 1)
+    return F.explode(F.sequence(oldest, newest))
 
 
 def _numbered(placed: DataFrame, vocabulary: Vocabulary, as_of: datetime | None) -> DataFrame:

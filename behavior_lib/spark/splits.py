@@ -1,12 +1,23 @@
-"""Where the global time split cuts."""
+"""Where histories end: at one time for everybody, or before each user's last events."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
 
 from behavior_lib.config.schema import SplitConfig
 from behavior_lib.config.source import SourceSplit
 from behavior_lib.errors import ConfigError
+from behavior_lib.spark.sequences import Shape, Vocabulary, histories, split_rows, target_array, targets
+from behavior_lib.tables import EVENTS, ITEMS, SEQUENCES
+from behavior_lib.tables.items import UNKNOWN_INDEX
+from behavior_lib.tables.sequences import TEST, TRAIN, VALIDATION
+
+_FEWEST = 3  # events with an item, of whoever has events held out
+_PLACE, _END, _CUT = "_place", "_end", (SEQUENCES.as_of, SEQUENCES.held_out_id)
 
 
 def cuts(config: SplitConfig, source: SourceSplit, newest: datetime) -> tuple[datetime, datetime]:
@@ -22,6 +33,94 @@ def cuts(config: SplitConfig, source: SourceSplit, newest: datetime) -> tuple[da
     if validation >= test:
         raise ConfigError("split.validation is not before split.test", value=f"{validation} and {test}")
     return validation, test
+
+
+def global_rows(
+    events: DataFrame,
+    sessions: DataFrame,
+    vocabulary: Vocabulary,
+    shape: Shape,
+    validation: datetime,
+    test: datetime,
+) -> DataFrame:
+    """SEQUENCES rows of the global split: nothing at or after a cut is in the arrays of its rows.
+
+    events, sessions: EVENTS and SESSIONS rows. Train and validation end at the validation cut, test at the test cut.
+    """
+
+    def judged(split: str, cut: datetime, until: datetime | None) -> DataFrame:
+        target = targets(events, sessions, vocabulary.items, cut, until, shape.length).withColumns(_cut_of_all(cut))
+        return split_rows(histories(events, vocabulary, cut, shape.newest()), target, split, shape.length)
+
+    chunks = histories(events, vocabulary, validation, shape).withColumns(_cut_of_all(validation))
+    train = split_rows(chunks, None, TRAIN, shape.length)
+    return train.unionByName(judged(VALIDATION, validation, test)).unionByName(judged(TEST, test, None))
+
+
+def leave_one_out_rows(events: DataFrame, vocabulary: Vocabulary, shape: Shape) -> DataFrame:
+    """SEQUENCES rows of leave-one-out, the split of most published tables: a target is one event of each user.
+
+    events: EVENTS rows. See `held_out`. A history holds what comes before the event that is held out, in the order of
+    (event_time, event_id), also of its instant. Train holds what comes before the validation event, and everything of
+    users of whom nothing is held out; their as_of is 1 µs after their newest event.
+    """
+    held = held_out(events)
+    ends = {split: held.where(F.col(SEQUENCES.split) == split) for split in (VALIDATION, TEST)}
+
+    def judged(split: str) -> DataFrame:
+        chunks = histories(before(events, ends[split]), vocabulary, None, shape.newest())
+        index = target_array(F.array(F.coalesce(ITEMS.item_index, F.lit(UNKNOWN_INDEX))), shape.length)
+        numbered = ends[split].join(vocabulary.items.select(ITEMS.item_id, ITEMS.item_index), ITEMS.item_id, "left")
+        return split_rows(chunks, numbered.select(SEQUENCES.user_id, *_CUT, index), split, shape.length)
+
+    chunks = histories(before(events, ends[VALIDATION]), vocabulary, None, shape)
+    ended = chunks.join(_ends_of_train(events, ends[VALIDATION]), SEQUENCES.user_id)
+    train = split_rows(ended, None, TRAIN, shape.length)
+    return reduce(DataFrame.unionByName, (train, judged(VALIDATION), judged(TEST)))
+
+
+def held_out(events: DataFrame) -> DataFrame:
+    """user_id, split, as_of, held_out_id and item_id of what leave-one-out holds out.
+
+    Of the events with an item, in the order of (event_time, event_id), each user's last is of the test split and the
+    one before it of the validation split. Of a user with fewer than three nothing is held out.
+    """
+    newest_first = Window.partitionBy(EVENTS.user_id).orderBy(
+        F.col(EVENTS.event_time).desc(), F.col(EVENTS.event_id).desc()
+    )
+    last = (
+        events.where(F.col(EVENTS.item_id).isNotNull())
+        .select(EVENTS.user_id, EVENTS.event_time, EVENTS.event_id, EVENTS.item_id)
+        .withColumn(_PLACE, F.row_number().over(newest_first))
+        .where(F.col(_PLACE) <= _FEWEST)
+    )
+    has_enough = F.max(_PLACE).over(Window.partitionBy(EVENTS.user_id)) == _FEWEST
+    split = F.when(F.col(_PLACE) == 1, TEST).when(F.col(_PLACE) == 2, VALIDATION)
+    chosen = last.withColumn(SEQUENCES.split, F.when(has_enough, split)).where(F.col(SEQUENCES.split).isNotNull())
+    renamed = {EVENTS.event_time: SEQUENCES.as_of, EVENTS.event_id: SEQUENCES.held_out_id}
+    return chosen.drop(_PLACE).withColumnsRenamed(renamed)
+
+
+def before(events: DataFrame, ends: DataFrame) -> DataFrame:
+    """The EVENTS rows before the event that is held out of their user; all of a user without one.
+
+    ends: user_id, as_of and held_out_id, one row a user.
+    """
+    cut = ends.select(EVENTS.user_id, F.struct(*_CUT).alias(_END))
+    joined = events.join(cut, EVENTS.user_id, "left")
+    is_before = F.struct(EVENTS.event_time, EVENTS.event_id) < F.col(_END)
+    return joined.where(F.col(_END).isNull() | is_before).drop(_END)
+
+
+def _ends_of_train(events: DataFrame, ends: DataFrame) -> DataFrame:
+    """user_id, as_of and held_out_id of every user's train rows."""
+    newest = events.groupBy(EVENTS.user_id).agg(F.max(F.unix_micros(EVENTS.event_time)).alias(_END))
+    as_of = F.coalesce(SEQUENCES.as_of, F.timestamp_micros(F.col(_END) + 1)).alias(SEQUENCES.as_of)
+    return newest.join(ends, EVENTS.user_id, "left").select(EVENTS.user_id, as_of, SEQUENCES.held_out_id)
+
+
+def _cut_of_all(cut: datetime) -> dict[str, Column]:
+    return {SEQUENCES.as_of: F.lit(cut), SEQUENCES.held_out_id: F.lit(None).cast("string")}
 
 
 def _time(text: str | None, key: str) -> datetime | None:

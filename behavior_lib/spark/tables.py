@@ -69,9 +69,13 @@ class Tables:
 
     def inserted_since(self, spec: TableSpec, after: int, until: int) -> DataFrame:
         """Rows that the versions in (after, until] appended, with the `_commit_version` that brought each."""
-        reader = self._spark.read.format("delta").option("readChangeFeed", "true")
-        changes = self._open(reader.option("startingVersion", after + 1).option("endingVersion", until), spec)
+        changes = self.changed_since(spec, after, until)
         return changes.where("_change_type = 'insert'").drop("_change_type", "_commit_timestamp")
+
+    def changed_since(self, spec: TableSpec, after: int, until: int) -> DataFrame:
+        """Rows that the versions in (after, until] brought or took away, with the columns of Delta's change feed."""
+        reader = self._spark.read.format("delta").option("readChangeFeed", "true")
+        return self._open(reader.option("startingVersion", after + 1).option("endingVersion", until), spec)
 
     def exists(self, spec: TableSpec) -> bool:
         """Whether the table was ever written or read; asking does not create it."""
@@ -131,7 +135,8 @@ class Tables:
         Returns the table's version after it.
         """
         self._check(spec, frame)
-        with self._alone(spec), self._once(writer, number):
+        once = {"spark.databricks.delta.write.txnAppId": writer, "spark.databricks.delta.write.txnVersion": str(number)}
+        with self._alone(spec), self._settings(once):
             self._save(spec, frame.write.format("delta").mode("append"))
         return self.version(spec)
 
@@ -142,11 +147,16 @@ class Tables:
             self._save(spec, frame.write.format("delta").mode("append"))
         return self.version(spec)
 
-    def replace(self, spec: TableSpec, frame: DataFrame, where: str | None = None) -> int:
-        """Replace the rows that meet `where` (all rows without it) in one commit. Returns the version after it."""
+    def replace(
+        self, spec: TableSpec, frame: DataFrame, where: str | None = None, *, row_group: int | None = None
+    ) -> int:
+        """Replace the rows that meet `where` (all rows without it) in one commit. Returns the version after it.
+
+        row_group: rows of a row group of the files, but for each file's last; None: what fits into Parquet's 128 MB.
+        """
         self._check(spec, frame)
         writer = frame.write.format("delta").mode("overwrite")
-        with self._alone(spec):
+        with self._alone(spec), self._settings(_row_groups_of(row_group) if row_group is not None else {}):
             self._save(spec, writer.option("replaceWhere", where) if where is not None else writer)
         return self.version(spec)
 
@@ -277,15 +287,16 @@ class Tables:
             yield
 
     @contextmanager
-    def _once(self, writer: str, number: int) -> Iterator[None]:
-        keys = {"spark.databricks.delta.write.txnAppId": writer, "spark.databricks.delta.write.txnVersion": str(number)}
-        for key, value in keys.items():
+    def _settings(self, values: Mapping[str, str]) -> Iterator[None]:
+        """Settings of the session for one write. They must not outlive it: a transaction's number that is left behind
+        makes Delta skip the next write.
+        """
+        for key, value in values.items():
             self._spark.conf.set(key, value)
         try:
             yield
         finally:
-            # Left behind, they would make Delta skip the next write of this session.
-            for key in keys:
+            for key in values:
                 self._spark.conf.unset(key)
 
     def _delta(self, spec: TableSpec) -> DeltaTable:
@@ -308,6 +319,12 @@ class Tables:
 
     def _path(self, spec: TableSpec) -> str:
         return f"{self._warehouse}/{spec.name}"
+
+
+def _row_groups_of(rows: int) -> dict[str, str]:
+    """Parquet ends a row group by its bytes, which it looks at after so many rows: then one byte is too many."""
+    looks = {f"parquet.page.size.row.check.{bound}": str(rows) for bound in ("min", "max")}
+    return {"parquet.block.size": "1", **looks}
 
 
 def _twins(spec: TableSpec) -> Column:

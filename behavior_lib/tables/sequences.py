@@ -31,9 +31,16 @@ SEQUENCES = TableSpec(
         Column(
             "target_index",
             array_of(INT),
-            "distinct items of the user's first session after the cut, ascending, right-padded with 0; a 2 for each "
-            "that has no number; all 0 in train",
+            "distinct items of the user's first session after the cut, or the item of the event that is held out,"
+            " ascending, right-padded with 0; a 2 for each that has no number; all 0 in train",
         ),
-        Column("as_of", TIMESTAMP, "the cut: no event at or after it is in the arrays"),
+        Column("as_of", TIMESTAMP, "the cut: no event at or after it is in the arrays, but see held_out_id"),
+        Column(
+            "held_out_id",
+            STRING,
+            "leave-one-out: event_id of the event of as_of that is held out; of that instant the arrays hold the events"
+            " before it by event_id; null: nothing of that instant",
+            nullable=True,
+        ),
     ),
 )

@@ -1,19 +1,23 @@
 import random
+import re
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from pyspark.sql import functions as F
 
-from behavior_lib.config.schema import SplitConfig, VocabularyConfig
+from behavior_lib.config.schema import SequencesConfig, SplitConfig, VocabularyConfig
 from behavior_lib.config.source import SourceSplit
 from behavior_lib.errors import ConfigError
+from behavior_lib.evaluation.baselines import POPULARITY
+from behavior_lib.spark.evaluation import baselines, judged_users
 from behavior_lib.spark.schema import rows_frame
-from behavior_lib.spark.sequences import Vocabulary, histories, split_rows, targets
+from behavior_lib.spark.sequences import Shape, Vocabulary, histories, lay_out, split_rows, targets
 from behavior_lib.spark.sessionize import sessionize
-from behavior_lib.spark.splits import cuts
+from behavior_lib.spark.splits import cuts, leave_one_out_rows
 from behavior_lib.spark.vocabulary import new_event_types, next_number, update_items
 from behavior_lib.tables import EVENT_TYPES, ITEMS, SEQUENCES
-from behavior_lib.tables.items import FIRST_INDEX
+from behavior_lib.tables.items import FIRST_INDEX, UNKNOWN_INDEX
 from tests.spark.conftest import event, held
 
 CUT = datetime(2017, 1, 3)
@@ -54,9 +58,9 @@ def vocabulary(spark):
     return build
 
 
-def slow_histories(rows: list[dict], items: dict, types: dict, cut: datetime, length: int, most: int) -> dict:
+def slow_histories(rows: list[dict], items: dict, types: dict, cut: datetime, shape: Shape) -> dict:
     """The definition, in plain Python: newest events first come into chunk 0, each chunk oldest first."""
-    found = {}
+    found, length = {}, shape.length
     for user in {row["user_id"] for row in rows}:
         own = sorted((r["event_time"].replace(tzinfo=None), r["event_id"], r) for r in rows if r["user_id"] == user)
         own = [entry for entry in own if entry[0] < cut]
@@ -64,16 +68,20 @@ def slow_histories(rows: list[dict], items: dict, types: dict, cut: datetime, le
         events = [
             (items.get(r["item_id"], 2), types[r["event_type"]], gap, r["value"] or 0.0)
             for (_, _, r), gap in zip(own, gaps, strict=True)
-        ][-most:]
-        for chunk in range((len(events) + length - 1) // length):
-            part = events[max(0, len(events) - (chunk + 1) * length) : len(events) - chunk * length]
+        ][-shape.max_events :]
+        chunk, end = 0, len(events)
+        while end == len(events) or end - length + (shape.stride or length) > 0:
+            part = events[max(0, end - length) : end]
             padded = part + [(0, 0, 0, 0.0)] * (length - len(part))
             found[user, chunk] = (*map(list, zip(*padded, strict=True)), len(part))
+            chunk, end = chunk + 1, end - (shape.stride or length)
     return found
 
 
-@pytest.mark.parametrize(("length", "most"), [(8, 1000), (8, 20), (64, 1000)])
-def test_histories_equal_the_definition(events, vocabulary, length: int, most: int):
+@pytest.mark.parametrize(
+    "shape", [Shape(8, 1000), Shape(8, 20), Shape(64, 1000), Shape(8, 1000, stride=3), Shape(8, 16, stride=4)]
+)
+def test_histories_equal_the_definition(events, vocabulary, shape: Shape):
     rows = many_events(3, 120)
     frame = events(*rows)
     words = vocabulary(frame)
@@ -81,16 +89,38 @@ def test_histories_equal_the_definition(events, vocabulary, length: int, most: i
     types = {r.event_type: r.type_index for r in words.event_types.collect()}
     found = {
         (r.user_id, r.chunk_id): (*(list(r[name]) for name in FIELDS), r.length)
-        for r in histories(frame, words, CUT, length, most).collect()
+        for r in histories(frame, words, CUT, shape).collect()
     }
-    assert found == slow_histories(rows, items, types, CUT, length, most)
+    assert found == slow_histories(rows, items, types, CUT, shape)
+
+
+def test_overlapping_chunks_end_where_the_oldest_event_is(events, vocabulary):
+    """Six events, three a chunk, two on to the next: the oldest is in two chunks as the last one is filled up."""
+    frame = events(*(event("u", f"2017-01-02 00:00:0{n}", value=float(n)) for n in range(6)))
+    rows = histories(frame, vocabulary(frame), CUT, Shape(3, 100, stride=2)).orderBy(SEQUENCES.chunk_id).collect()
+    assert [(r.chunk_id, list(r.value), r.length) for r in rows] == [
+        (0, [3.0, 4.0, 5.0], 3),
+        (1, [1.0, 2.0, 3.0], 3),
+        (2, [0.0, 1.0, 0.0], 2),
+    ]
+    five = histories(frame.where("value > 0"), vocabulary(frame), CUT, Shape(3, 100, stride=2))
+    assert sorted((r.chunk_id, list(r.value)) for r in five.collect()) == [(0, [3.0, 4.0, 5.0]), (1, [1.0, 2.0, 3.0])]
+
+
+@pytest.mark.parametrize("stride", [0, 4])
+def test_a_stride_that_leaves_events_out_is_refused(stride: int):
+    with pytest.raises(ConfigError) as error:
+        Shape(3, 100, stride)
+    sentence = f"sequences.stride would leave events out: {stride}; give 1 to sequences.length (3), or null"
+    assert str(error.value) == sentence
 
 
 def test_order_of_input_changes_nothing(events, vocabulary):
     rows = many_events(4, 60)
     words = vocabulary(events(*rows))
     told = {
-        str(sorted(map(str, histories(events(*order), words, CUT, 8, 100).collect()))) for order in (rows, rows[::-1])
+        str(sorted(map(str, histories(events(*order), words, CUT, Shape(8, 100)).collect())))
+        for order in (rows, rows[::-1])
     }
     assert len(told) == 1
 
@@ -99,8 +129,8 @@ def test_a_future_event_changes_nothing_before_the_cut(events, vocabulary):
     rows = [row for row in many_events(5, 60) if row["event_time"].replace(tzinfo=None) < CUT]
     planted = event("x", "2017-01-03 00:00:00", item_id="new", event_type="new", value=99.0)
     words = vocabulary(events(*rows, planted))
-    before = histories(events(*rows), words, CUT, 8, 100)
-    after = histories(events(*rows, planted), words, CUT, 8, 100)
+    before = histories(events(*rows), words, CUT, Shape(8, 100))
+    after = histories(events(*rows, planted), words, CUT, Shape(8, 100))
     assert sorted(map(str, before.collect())) == sorted(map(str, after.collect()))
     index = {r.item_id: r.item_index for r in words.items.collect()}
     assert index["new"] == max(index.values())
@@ -156,24 +186,95 @@ def test_targets_are_the_items_of_the_first_session_after_the_cut(events, vocabu
 def test_rows_of_a_split(spark, events, vocabulary):
     frame = events(*(event("u", f"2017-01-02 00:00:0{n}", item_id="a") for n in range(5)))
     words = vocabulary(frame)
-    chunks = histories(frame, words, CUT, 2, 100)
-    train = split_rows(chunks, None, "train", CUT, 2).orderBy(SEQUENCES.chunk_id).collect()
+    chunks = histories(frame, words, CUT, Shape(2, 100))
+    cut = {SEQUENCES.as_of: F.lit(CUT), SEQUENCES.held_out_id: F.lit(None).cast("string")}
+    train = split_rows(chunks.withColumns(cut), None, "train", 2).orderBy(SEQUENCES.chunk_id).collect()
     assert [(r.chunk_id, r.length, list(r.target_index), str(r.as_of)) for r in train] == [
         (0, 2, [0, 0], "2017-01-03 00:00:00"),
         (1, 2, [0, 0], "2017-01-03 00:00:00"),
         (2, 1, [0, 0], "2017-01-03 00:00:00"),
     ]
     target = spark.sql("select explode(array('u', 'new')) as user_id, array(7, 0) as target_index")
-    judged = split_rows(chunks, target, "test", CUT, 2).orderBy(SEQUENCES.user_id).collect()
+    judged = split_rows(chunks, target.withColumns(cut), "test", 2).orderBy(SEQUENCES.user_id).collect()
     told = [(r.user_id, r.chunk_id, r.split, r.length, list(r.item_index), list(r.target_index)) for r in judged]
     assert told == [("new", 0, "test", 0, [0, 0], [7, 0]), ("u", 0, "test", 2, [3, 3], [7, 0])]
 
 
 def test_histories_shuffle_by_user_once(events, vocabulary):
     frame = events(event("u", "2017-01-01", item_id="a")).repartition(2)
-    plan = histories(frame, vocabulary(frame), CUT, 2, 100)._jdf.queryExecution().executedPlan().treeString()
+    plan = histories(frame, vocabulary(frame), CUT, Shape(2, 100))._jdf.queryExecution().executedPlan().treeString()
     assert "Python" not in plan
     assert plan.count("Exchange hashpartitioning(user_id#") == 1
+
+
+def test_a_task_shuffles_no_more_than_the_newest_events_of_a_user(events, vocabulary):
+    """Whatever a user has: of 10^7 events a task sends on the 4096 that may be kept, and one for the oldest gap."""
+    frame = events(event("u", "2017-01-01", item_id="a")).repartition(2)
+    most = SequencesConfig().max_events_per_user
+    plan = histories(frame, vocabulary(frame), CUT, Shape(1024, most))._jdf.queryExecution().executedPlan().treeString()
+    shuffle = plan.index("Exchange hashpartitioning(user_id#")
+    limits = [found.start() for found in re.finditer(rf"WindowGroupLimit .*row_number\(\), {most + 1}, ", plan)]
+    assert len(limits) == 2
+    # The tree is told from the result down to what is read.
+    assert limits[0] < shuffle < limits[1]
+
+
+def test_each_file_holds_the_users_of_one_hash_in_a_total_order(spark):
+    rows = spark.range(60).selectExpr("concat('u', id) user_id", "cast(id % 2 as int) chunk_id", "'train' split")
+    laid = lay_out(rows.repartition(2), 3).selectExpr("spark_partition_id() file", "*", "xxhash64(user_id) hash")
+    found = [tuple(row) for row in laid.collect()]
+    assert {(file, row[-1] % 3) for file, *row in found} == {(0, 0), (1, 1), (2, 2)}
+    for file in range(3):
+        in_file = [(row[4], row[1]) for row in found if row[0] == file]
+        assert in_file == sorted(in_file)
+
+
+def test_leave_one_out(events, vocabulary):
+    frame = events(
+        # Of one instant the smaller event_id is the earlier; what comes after the held-out event is nowhere.
+        event("u", "2017-01-01 00:00:00", event_id="1", item_id="a", value=1.0),
+        event("u", "2017-01-02 00:00:00", event_id="3", item_id="b", value=2.0),
+        event("u", "2017-01-02 00:00:00", event_id="4", item_id="c", value=3.0),
+        event("u", "2017-01-02 00:00:00", event_id="2", value=4.0),
+        event("u", "2017-01-03 00:00:00", event_id="5", value=5.0),
+        event("few", "2017-01-05 00:00:00", event_id="6", item_id="a", value=6.0),
+        event("few", "2017-01-06 00:00:00", event_id="7", value=7.0),
+        event("few", "2017-01-07 00:00:00", event_id="8", item_id="b", value=8.0),
+    )
+    words = vocabulary(frame)
+    index = {r.item_id: r.item_index for r in words.items.collect()}
+    rows = leave_one_out_rows(frame, words, Shape(2, 100)).collect()
+    told = {
+        (r.user_id, r.split, r.chunk_id): (list(r.value), list(r.target_index), str(r.as_of), r.held_out_id)
+        for r in rows
+    }
+    assert len(rows) == 5
+    assert told == {
+        ("u", "train", 0): ([1.0, 4.0], [0, 0], "2017-01-02 00:00:00", "3"),
+        ("u", "validation", 0): ([1.0, 4.0], [index["b"], 0], "2017-01-02 00:00:00", "3"),
+        ("u", "test", 0): ([4.0, 2.0], [index["c"], 0], "2017-01-02 00:00:00", "4"),
+        ("few", "train", 0): ([7.0, 8.0], [0, 0], "2017-01-07 00:00:00.000001", None),
+        ("few", "train", 1): ([6.0, 0.0], [0, 0], "2017-01-07 00:00:00.000001", None),
+    }
+    rare = Vocabulary(words.items.where(F.col(ITEMS.item_id) != "b"), words.event_types)
+    held = leave_one_out_rows(frame, rare, Shape(2, 100)).where(F.col(SEQUENCES.split) == "validation").collect()
+    assert [list(r.target_index) for r in held] == [[UNKNOWN_INDEX, 0]]
+
+
+def test_baselines_of_leave_one_out_count_what_is_not_held_out(events, vocabulary):
+    frame = events(
+        *(event("u", f"2017-01-0{n} 00:00:00", item_id=item) for n, item in enumerate("aabc", 1)),
+        *(event("few", f"2017-01-1{n} 00:00:00", item_id="c") for n in range(2)),
+    )
+    words = vocabulary(frame)
+    rows = leave_one_out_rows(frame, words, Shape(4, 100))
+    index = {r.item_id: r.item_index for r in words.items.collect()}
+    for split, (b, c) in {"validation": (0, 2), "test": (1, 2)}.items():
+        own = rows.where(F.col(SEQUENCES.split) == split)
+        users = judged_users(own)
+        scores = baselines(frame, words.items, own, users, 6, 28).scorers[POPULARITY](slice(0, 1))
+        assert users.user_ids.tolist() == ["u"]
+        assert [int(scores[0, index[name]]) for name in "abc"] == [2, b, c]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql import functions as F
 
 from behavior_lib.errors import BatchConflict, ContractBroken, LawBroken
@@ -12,7 +14,7 @@ from behavior_lib.spark.ledger import Ledger, RowCounts, RunRecord, Summary
 from behavior_lib.spark.raw_files import RawFile
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.spark.tables import Tables
-from behavior_lib.tables import EVENT_TYPES, INGEST_FILES, PIPELINE_RUNS, SESSIONS
+from behavior_lib.tables import EVENT_TYPES, EVENTS, INGEST_FILES, PIPELINE_RUNS, SESSIONS
 from behavior_lib.tables.spec import LONG, STRING, Column
 
 NOT_FOUR = (("not_four", "type_index <> 4"),)
@@ -59,6 +61,20 @@ def test_replace_touches_only_what_it_names(spark, tables):
     assert sorted(tuple(r) for r in tables.read(EVENT_TYPES, version - 1).collect()) == [("a", 3), ("b", 4)]
 
 
+def test_row_groups_have_as_many_rows_as_are_wanted(spark, tables):
+    rows = types(spark, *((str(n), n) for n in range(3, 8))).coalesce(1)
+    tables.replace(EVENT_TYPES, rows, row_group=2)
+    assert row_groups(tables) == [2, 2, 1]
+    tables.replace(EVENT_TYPES, rows)
+    assert row_groups(tables) == [5]
+
+
+def row_groups(tables) -> list[int]:
+    [path] = DeltaTable(tables.location(EVENT_TYPES)).file_uris()
+    footer = pq.read_metadata(path)
+    return [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
+
+
 def test_a_frame_that_is_not_the_table_is_refused(spark, tables):
     wrong = types(spark, ("a", 3)).withColumn("type_index", F.lit("3"))
     with pytest.raises(ContractBroken) as error:
@@ -100,6 +116,11 @@ def test_the_ledger_knows_the_last_good_run(spark, tables):
     assert told == ["r1", 5, {"events": 4}, "hash", NOW]
     assert ledger.finished_batches("ingest", "shop") == {"b1"}
     assert ledger.last_success("ingest", "other") is None
+    ledger.write(RunRecord("r3", "ingest", "shop", NOW), Summary(), "hash")
+    assert ledger.last_success("ingest", "shop")["run_id"] == "r3"
+    assert ledger.last_success("ingest", "shop", wrote=EVENTS)["run_id"] == "r1"
+    assert ledger.last_success("ingest", "shop", before=good["finished_at"])["run_id"] == "r1"
+    assert ledger.last_success("ingest", "shop", wrote=EVENT_TYPES) is None
     failed = tables.read(PIPELINE_RUNS).where("run_id = 'r2'").first()
     assert (failed.status, failed.error) == ("failed", "it broke")
 

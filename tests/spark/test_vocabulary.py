@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from pyspark.sql import functions as F
 
 from behavior_lib.config.schema import VocabularyConfig
 from behavior_lib.data.histories import Histories
@@ -17,7 +18,7 @@ from behavior_lib.spark.evaluation import baselines, judged_users, read_vocabula
 from behavior_lib.spark.forget import recounted
 from behavior_lib.spark.numbering import number_rows
 from behavior_lib.spark.schema import rows_frame
-from behavior_lib.spark.sequences import Vocabulary, histories, split_rows, targets
+from behavior_lib.spark.sequences import Shape, Vocabulary, histories, split_rows, targets
 from behavior_lib.spark.sessionize import sessionize
 from behavior_lib.spark.tables import Tables
 from behavior_lib.spark.vocabulary import (
@@ -230,7 +231,9 @@ PAST = [*seen("a", 1, 2), *seen("b", 1), *seen("c", 2), *seen(None, 2), *seen("N
 @pytest.mark.parametrize("config", [TWICE, HASHED])
 def test_what_comes_after_the_cut_makes_no_item_known_before_it(events, frames, config):
     planted = [*PAST, *seen("b", 3), *seen("new", 3, 4)]
-    found, again = (histories(events(*rows), frames(rows, config), CUT, 8, 100).collect() for rows in (PAST, planted))
+    found, again = (
+        histories(events(*rows), frames(rows, config), CUT, Shape(8, 100)).collect() for rows in (PAST, planted)
+    )
     assert found == again
     known, rare = 3 + config.hash_buckets, [3 + bucket(item, 5) if config.hash_buckets else 2 for item in "bc"]
     # In the order of time, then of event_id; without an item, or called None, no item is in a bucket.
@@ -243,7 +246,8 @@ def test_a_target_that_is_rare_is_missed_and_no_candidate(events, frames):
     assert [row[:2] for row in told(words.items)] == [("a", 3), ("b", 4), ("c", 5)]
     frame = events(*rows)
     target = targets(frame, sessionize(frame, timedelta(minutes=30), 0), words.items, CUT, None, 6)
-    sequences = split_rows(histories(frame, words, CUT, 6, 100), target, "test", CUT, 6)
+    cut = {SEQUENCES.as_of: F.lit(CUT), SEQUENCES.held_out_id: F.lit(None).cast("string")}
+    sequences = split_rows(histories(frame, words, CUT, Shape(6, 100)), target.withColumns(cut), "test", 6)
     users = judged_users(sequences)
     assert users.targets.tolist() == [[2, 2, 3, 4, 5, 0]]
     found = baselines(frame, words.items, sequences, users, 6, 28)
@@ -254,7 +258,7 @@ def test_the_model_numbers_raw_histories_as_the_sequences_do(events, frames):
     later = [*PAST, *seen("b", 3, user="v"), *seen("new", 4), *seen("a", 4)]
     words = frames(later, HASHED)
     tables = read_vocabulary(words.items, words.event_types, [words.buckets])
-    train = stored(histories(events(*later), words, CUT, 8, 100))
+    train = stored(histories(events(*later), words, CUT, Shape(8, 100)))
     counts = np.bincount(train.item_index.ravel())
     model = tables.learnt(np.where(np.arange(len(counts)) > 2, counts, 0))
     own = sorted((row for row in later if row["user_id"] == "u"), key=lambda row: (row["event_time"], row["event_id"]))
@@ -265,7 +269,7 @@ def test_the_model_numbers_raw_histories_as_the_sequences_do(events, frames):
     assert raw([row for row in own if row["event_time"].replace(tzinfo=None) < CUT]) == train.item_index.tolist()
     # As of now b has a number, which the model has not learnt: to the model it is in its bucket still.
     ours = replace(tables, buckets=()).with_buckets_of(model)
-    now = stored(histories(events(*own), replace(words, buckets=ours.buckets[0]), None, 8, 100))
+    now = stored(histories(events(*own), replace(words, buckets=ours.buckets[0]), None, Shape(8, 100)))
     assert Renumbering.between(ours, model).histories(now).item_index.tolist() == raw(own)
     assert raw(own)[0][:2] == [8, 3 + bucket("b", 5)]
 

@@ -1,0 +1,91 @@
+"""Sequences after increments equal those that are made whole, row for row and file for file."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from behavior_lib.data.snapshot import Snapshot
+from behavior_lib.tables import SEQUENCES
+from tests.jobs.small_source import line
+
+pytestmark = pytest.mark.spark
+
+SETTINGS = ["sequences.length=4", "sequences.stride=3", "sequences.files=2"]
+CUTS = ["split.validation=2017-01-05", "split.test=2017-01-08"]
+WHOLE = ["sequences.row_group=3"]
+
+
+def lines(seed: int, users: str, items: str, n: int) -> bytes:
+    """Purchases of ten days, so that every batch but the first brings late ones too."""
+    draw, start = random.Random(seed), datetime(2017, 1, 1)
+    times = [start + timedelta(minutes=draw.randrange(10 * 1440)) for _ in range(n)]
+    return b"".join(line(user=draw.choice(users), item=draw.choice(items), time=str(time)) for time in times)
+
+
+def stored(shop: Any, version: int) -> dict[str, list[pa.Table]]:
+    """The rows of a version as they lie in its files, by split."""
+    files = Snapshot.resolve(shop.tables.location(SEQUENCES), version).files
+    return {split: [pq.ParquetFile(file.path).read() for file in of_split] for split, of_split in files.items()}
+
+
+def build(shop: Any, *settings: str) -> tuple[dict[str, Any], dict[str, list[pa.Table]]]:
+    told = shop.run("build_sequences", *settings)
+    assert told["exit_code"] == 0, told
+    return told, stored(shop, told["tables"]["sequences"])
+
+
+def test_an_increment_makes_its_users_again_and_equals_a_whole_build(shop, source):
+    settings = [source(first_json=lines(1, "abcdefgh", "pqr", 90)), *SETTINGS, *CUTS]
+    for job in ("ingest", "sessionize"):
+        shop.run(job, *settings)
+    told, first = build(shop, *settings)
+    assert "users_made_again" not in told["metrics"]
+
+    source(second_json=lines(2, "aby", "qrst", 12))
+    shop.run("ingest", *settings)
+    # Their sessions are not made yet: the next build has to look at the same users once more.
+    told, _ = build(shop, *settings)
+    assert told["metrics"]["users_made_again"] == 3
+    shop.run("sessionize", *settings)
+    told, second = build(shop, *settings)
+    assert told["metrics"]["users_made_again"] == 3
+    assert second != first
+
+    whole, expected = build(shop, *settings, *WHOLE)
+    assert "users_made_again" not in whole["metrics"]
+    assert second == expected
+    assert second.keys() == {"train", "validation", "test"}
+
+
+def test_a_moved_cut_and_other_configuration_make_all_again(shop, source):
+    settings = [source(first_json=lines(3, "abc", "pq", 30)), *SETTINGS, "split.days=2"]
+    for job in ("ingest", "sessionize"):
+        shop.run(job, *settings)
+    build(shop, *settings)
+    source(second_json=line(user="a", item="p", time="2017-01-12 10:00:00"))
+    for job in ("ingest", "sessionize"):
+        shop.run(job, *settings)
+    told, rows = build(shop, *settings)
+    assert (told["test_cut"], "users_made_again" in told["metrics"]) == ("2017-01-11T00:00:00", False)
+    cuts = {str(value) for table in rows["test"] for value in table["as_of"].to_pylist()}
+    assert cuts == {"2017-01-11 00:00:00+00:00"}
+
+
+def test_leave_one_out_needs_no_sessions_and_no_cut(shop, source):
+    settings = [source(first_json=lines(4, "abcdef", "pqr", 40)), *SETTINGS, "split.kind=leave_one_out"]
+    for job in ("ingest", "sessionize"):
+        shop.run(job, *settings)
+    told, _ = build(shop, *settings)
+    assert "test_cut" not in told
+    source(second_json=lines(5, "fg", "qst", 8))
+    for job in ("ingest", "sessionize"):
+        shop.run(job, *settings)
+    told, second = build(shop, *settings)
+    assert told["metrics"]["users_made_again"] == 2
+    assert second == build(shop, *settings, *WHOLE)[1]
