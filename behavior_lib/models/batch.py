@@ -86,6 +86,21 @@ class Batch:
             self.length[selection],
         )
 
+    def arrange(self, row: Tensor, column: Tensor, length: Tensor) -> Batch:
+        """New rows of events of this batch: m rows of the events at `column` [m, C] of the rows `row` [m].
+
+        length: int64 [m], how many of the columns count. Each event takes its gap along; a row's first has none.
+        """
+        position = torch.arange(column.shape[1], device=length.device)
+        present = position < length[:, None]
+        source = column.masked_fill(~present, 0)
+
+        def take(tensor: Tensor) -> Tensor:
+            return tensor[row[:, None], source] * present
+
+        gap = take(self.gap_seconds) * (position > 0)
+        return Batch(take(self.item_index), take(self.event_type), gap, take(self.value), length)
+
     def cut(self, length: Tensor) -> Batch:
         """The oldest `length` [n] events of each row."""
         present = torch.arange(self.columns, device=length.device) < length[:, None]

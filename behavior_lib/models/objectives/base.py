@@ -1,0 +1,66 @@
+"""The small interface of everything that can be learned from histories without labels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from behavior_lib.models.base import Drawn
+from behavior_lib.models.batch import Batch
+
+
+class Encodes(Protocol):
+    """What an objective asks of the model that it teaches."""
+
+    def states(self, batch: Batch) -> Tensor:
+        """float32 [n, L, d]: the state after each event; what stands at padding means nothing."""
+
+    def newest_states(self, batch: Batch) -> Tensor:
+        """float32 [n, d]: the users' vectors; 0 for a row without events."""
+
+    def item_vectors(self) -> Tensor:
+        """float32 [n_items, d]."""
+
+    def item_loss(self, states: Tensor, owner: Tensor, targets: Tensor, drawn: Drawn) -> Tensor:
+        """The loss over the catalogue: how far states [m, d] are from the items that each of them owns."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training step as all objectives see it.
+
+    batch: prepared rows. states: float32 [n, L, d], of the batch as it is, made once for all objectives. drawn: what
+    the objective drew, and `negatives` for item_loss.
+    """
+
+    model: Encodes
+    batch: Batch
+    states: Tensor
+    drawn: Drawn
+
+
+class Objective(nn.Module, ABC):
+    """Something to learn. What it needs beside the encoder (heads, a decoder) are its own parameters."""
+
+    def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
+        """Every random choice of one step, by name. Reads no weights."""
+        return {}
+
+    @abstractmethod
+    def forward(self, task: Task) -> Tensor:
+        """A scalar to minimise; 0 where the batch has nothing to learn from."""
+
+
+def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """float32 in [0, 1)."""
+    return torch.rand(shape, generator=generator)
+
+
+def whole_up_to(most: Tensor, generator: torch.Generator) -> Tensor:
+    """int64: for each of `most` [m] a whole number from 0 to it, all equally likely."""
+    drawn = torch.rand(most.shape, generator=generator, dtype=torch.float64)
+    return torch.minimum((drawn * (most + 1)).long(), most)

@@ -1,0 +1,106 @@
+"""What comes next, beside the item: later events told apart, the type, the time and the value of the next instant."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from behavior_lib.models.base import Drawn, ModelSpec
+from behavior_lib.models.batch import Batch
+from behavior_lib.models.instants import InstantEnds, instant_ends
+from behavior_lib.models.objectives.base import Objective, Task
+from behavior_lib.tables.items import FIRST_INDEX
+
+AHEAD, ANCHORS = 4, 256
+SMALLEST_SCALE = 1e-3
+
+
+class LaterItems(Objective):
+    """CPC (van den Oord et al. 2018): a state tells the items 1 … AHEAD events later from those of other histories.
+
+    One bilinear form a distance; the candidates of an anchor are what comes so much later at all anchors of the batch.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.forms = nn.ModuleList(nn.Linear(spec.dimension, spec.dimension, bias=False) for _ in range(AHEAD))
+
+    def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
+        """row, column: int64 [m], m <= ANCHORS: events that have AHEAD later ones."""
+        anchors = (torch.arange(batch.columns) < batch.length[:, None] - AHEAD).nonzero()
+        chosen = anchors[torch.randperm(len(anchors), generator=generator)[:ANCHORS]]
+        return {"row": chosen[:, 0], "column": chosen[:, 1]}
+
+    def forward(self, task: Task) -> Tensor:
+        """The mean of InfoNCE over anchors and distances."""
+        row, column = task.drawn["row"], task.drawn["column"]
+        if len(row) < 2:
+            return task.states.new_zeros(())
+        state, losses = task.states[row, column], []
+        for distance, form in enumerate(self.forms, 1):
+            item = task.batch.item_index[row, column + distance]
+            logits = form(state) @ F.embedding(item, task.model.item_vectors()).T
+            # Another anchor with the same item ahead is no negative.
+            same = (item[:, None] == item) & ~torch.eye(len(item), dtype=torch.bool, device=item.device)
+            own = torch.arange(len(item), device=item.device)
+            losses.append(F.cross_entropy(logits.masked_fill(same, -torch.inf), own))
+        return torch.stack(losses).mean()
+
+
+class NextType(Objective):
+    """The event types of the next instant, each as likely as it is frequent there: cross-entropy."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.head = nn.Linear(spec.dimension, spec.n_event_types)
+
+    def forward(self, task: Task) -> Tensor:
+        """The mean over all events of next instants that have a known type."""
+        ends = instant_ends(task.batch)
+        owner, kind = ends.targets(task.batch.event_type)
+        known = kind >= FIRST_INDEX
+        logits = self.head(task.states[ends.row, ends.column])[owner[known]]
+        return F.cross_entropy(logits, kind[known], reduction="sum") / known.sum().clamp(min=1)
+
+
+class _NextNumber(Objective):
+    """A normal distribution of one number of the next instant: mean and scale from the state, by likelihood."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.head = nn.Linear(spec.dimension, 2)
+
+    def surprise(self, states: Tensor, number: Tensor) -> Tensor:
+        """The mean negative log-likelihood of `number` [m] under the states [m, d]."""
+        mean, scale = self.head(states).unbind(1)
+        scale = F.softplus(scale) + SMALLEST_SCALE
+        each = 0.5 * ((number - mean) / scale).square() + scale.log() + 0.5 * math.log(2 * math.pi)
+        return each.sum() / max(1, len(number))
+
+
+class NextTime(_NextNumber):
+    """The silence before the next instant: its logarithm in days, normal (one component of Shchur et al. 2020)."""
+
+    def forward(self, task: Task) -> Tensor:
+        """The mean over the ends of instants."""
+        ends = instant_ends(task.batch)
+        return self.surprise(task.states[ends.row, ends.column], log_days(task.batch, ends))
+
+
+class NextValue(_NextNumber):
+    """The sum of the values of the next instant: its signed logarithm, normal."""
+
+    def forward(self, task: Task) -> Tensor:
+        """The mean over the ends of instants."""
+        ends = instant_ends(task.batch)
+        owner, value = ends.targets(task.batch.value)
+        total = value.new_zeros(len(ends)).index_add(0, owner, value)
+        return self.surprise(task.states[ends.row, ends.column], total.sign() * total.abs().log1p())
+
+
+def log_days(batch: Batch, ends: InstantEnds) -> Tensor:
+    """float32 [m]: log(1 + days) from each end to the next instant."""
+    return (batch.gap_seconds[ends.row, ends.start] / 86_400).float().log1p()
