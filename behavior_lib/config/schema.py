@@ -171,6 +171,8 @@ class ModelConfig:
     use_event_type: bool = True  # inputs beside the item
     use_gap: bool = True
     use_value: bool = True
+    # What is learned, by weight: next_item, and what behavior_lib/models/objectives has beside it. 0 leaves one out.
+    objectives: dict[str, float] = field(default_factory=lambda: {"next_item": 1.0})
     loss: LossName = LossName.sampled_softmax  # of the vectors, over the catalogue; softmax holds positions * items
     # How negatives are drawn; null: as in the loss's paper, popularity for sampled_softmax, uniform for gbce, bce, bpr.
     negative_sampling: SamplingName | None = None

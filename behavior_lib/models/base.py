@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ class ModelSpec:
     length: newest events of a history that the model looks at; window: those of them that the encoder reads, the rest
     only counts in the repeat path. n_items, n_event_types: highest index in train + 1. The use_* flags say which inputs
     beside the item are read. negatives, boundaries: of the loss, see the family. loss, negative_sampling: names in
-    losses/chosen.py, None for the loss's own sampling; calibration: of gbce.
+    losses/chosen.py, None for the loss's own sampling; calibration: of gbce. objectives: the weight of each thing that
+    is learned, by its name (objectives/chosen.py); what is not there weighs nothing.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ModelSpec:
     loss: str = "sampled_softmax"
     negative_sampling: str | None = None
     calibration: float = 0.75
+    objectives: Mapping[str, float] = field(default_factory=lambda: {"next_item": 1.0})
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -10,6 +10,7 @@ from behavior_lib.models.batch import Batch
 from behavior_lib.models.encoders import ENCODERS
 from behavior_lib.models.instants import InstantEnds, instant_ends
 from behavior_lib.models.losses import CatalogueLoss, repeat_softmax
+from behavior_lib.models.objectives.chosen import NEXT_ITEM, Objectives
 from behavior_lib.models.repeat import RepeatPath, own_items
 from behavior_lib.tables.items import FIRST_INDEX
 
@@ -35,11 +36,12 @@ class NextItem(SequenceModel):
         self.repeat = RepeatPath(spec.n_items) if spec.repeat_path else None
         self.catalogue_loss = CatalogueLoss(spec, self.item_counts)
         nn.init.normal_(self.items.weight, std=spec.dimension**-0.5)
+        self.objectives = Objectives(spec, self.item_counts)
 
     def user_vectors(self, batch: Batch) -> Tensor:
         """The encoder's state after the newest event."""
         batch = self.prepare(batch)
-        return self._newest_state(batch)
+        return self.newest_states(batch)
 
     def blocks(self) -> list[nn.Module]:
         """Those of the encoder."""
@@ -52,35 +54,42 @@ class NextItem(SequenceModel):
     def scores(self, batch: Batch) -> Tensor:
         """Vectors, bias and repeat path together."""
         batch = self.prepare(batch)
-        logits = self._vector_logits(self._newest_state(batch))
+        logits = self._vector_logits(self.newest_states(batch))
         if self.repeat is not None:
             own = own_items(batch)
             logits = logits.scatter_add(1, own.item, self.repeat(own, self.log_share, logits.gather(1, own.item)))
         return logits
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
-        """negatives: int64, see CatalogueLoss. boundaries: int64, ends of instants where all items are scored."""
+        """negatives: int64, see CatalogueLoss. boundaries: int64, ends of instants where all items are scored.
+
+        And what the objectives beside the next item draw.
+        """
         ends = instant_ends(batch)
         negatives = self.catalogue_loss.draw(known_targets(ends, batch)[1], generator)
         n = min(self.spec.boundaries * len(batch), len(ends))
         # Late ends are preferred: their histories are as long as those that are scored in the end.
         likely = ends.column + 1.0
         boundaries = torch.multinomial(likely, n, generator=generator) if n else ends.column
-        return {"negatives": negatives, "boundaries": boundaries}
+        return {"negatives": negatives, "boundaries": boundaries, **self.objectives.draw(batch, generator)}
 
     def loss(self, batch: Batch, drawn: Drawn) -> Tensor:
-        """The spec's loss of the vectors at every instant's end, plus full softmax of whole scores at some of them.
+        """The spec's objectives by their weights, plus full softmax of whole scores at some ends of instants.
 
-        The second teaches the repeat path alone: vectors that also had to please it ranked worse.
+        The next item's is the spec's loss of the vectors at every instant's end. The full softmax teaches the repeat
+        path alone: vectors that also had to please it ranked worse.
         """
         ends = instant_ends(batch)
-        states = self._states(batch)
-        loss = self._vector_loss(states[ends.row, ends.column], batch, ends, drawn["negatives"])
+        states = self.states(batch)
+        loss = self.objectives.loss(self, batch, states, drawn)
+        if (weight := self.spec.objectives.get(NEXT_ITEM, 0.0)) > 0:
+            owner, targets = known_targets(ends, batch)
+            loss = loss + weight * self.item_loss(states[ends.row, ends.column], owner, targets, drawn)
         if self.repeat is not None and len(ends):
             loss = loss + self._repeat_loss(self.repeat, states.detach(), batch, ends.select(drawn["boundaries"]))
         return loss
 
-    def _states(self, batch: Batch) -> Tensor:
+    def states(self, batch: Batch) -> Tensor:
         """float32 [n, L, d]: the state after each event, read in windows; what stands at padding means nothing."""
         window, place = batch.windows(self.spec.window)
         states: Tensor = self.encoder(window, self.items.weight)
@@ -88,9 +97,9 @@ class NextItem(SequenceModel):
         whole = states.new_zeros(len(batch) * pieces, *states.shape[1:]).index_copy(0, place, states)
         return whole.view(len(batch), -1, self.spec.dimension)[:, : batch.columns]
 
-    def _vector_loss(self, states: Tensor, batch: Batch, ends: InstantEnds, negatives: Tensor) -> Tensor:
-        owner, targets = known_targets(ends, batch)
-        loss: Tensor = self.catalogue_loss(states, owner, targets, self.items.weight, self.bias, negatives)
+    def item_loss(self, states: Tensor, owner: Tensor, targets: Tensor, drawn: Drawn) -> Tensor:
+        """The spec's loss over the catalogue: how far states [m, d] are from the items that each of them owns."""
+        loss: Tensor = self.catalogue_loss(states, owner, targets, self.items.weight, self.bias, drawn["negatives"])
         return loss
 
     def _repeat_loss(self, repeat: RepeatPath, states: Tensor, batch: Batch, ends: InstantEnds) -> Tensor:
@@ -104,7 +113,8 @@ class NextItem(SequenceModel):
         loss = repeat_softmax(everything, own_logit, addend, own.item, target_logit, owner, targets)
         return loss + SHRINKAGE * repeat.shrinkage(own)
 
-    def _newest_state(self, batch: Batch) -> Tensor:
+    def newest_states(self, batch: Batch) -> Tensor:
+        """float32 [n, d]: the state after the newest event of each row of a prepared batch; 0 for a row without one."""
         window = batch.newest(self.spec.window)
         states: Tensor = self.encoder(window, self.items.weight)
         newest = (window.length - 1).clamp(min=0)

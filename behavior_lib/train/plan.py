@@ -13,6 +13,7 @@ from behavior_lib.data.snapshot import TrainCounts
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.losses import sampling_of
+from behavior_lib.models.objectives.chosen import check_objectives
 from behavior_lib.train.settings import SCALES, FitSettings, RunSettings
 
 
@@ -93,6 +94,7 @@ def _check(config: Config) -> None:
         if value <= 0:
             raise ConfigError(f"{key} must be above 0", value=value, mend=f"--set {key}=…")
     _check_min_workers(train)
+    check_objectives(model.objectives)
     if not 0 <= train.average < 1:
         raise ConfigError("train.average must be at least 0 and below 1", value=train.average, mend="try 0.999")
     if not 0 <= model.calibration <= 1:

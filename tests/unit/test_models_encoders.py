@@ -112,7 +112,7 @@ def test_one_seed_decides_weights_and_dropout(variant):
     def states(seed, dropout=0.5):
         model = model_of(variant, seed, dropout=dropout).train()
         torch.manual_seed(seed)
-        return model._states(rows(2))
+        return model.states(rows(2))
 
     assert torch.equal(states(1), states(1))
     assert not torch.equal(states(1), states(2))

@@ -7,12 +7,16 @@ import pytest
 import torch
 from torch import nn
 
+from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
-from behavior_lib.models.objectives import OBJECTIVES, Task
+from behavior_lib.models.build import build_model, load_model, save_model
+from behavior_lib.models.objectives.base import Task
+from behavior_lib.models.objectives.chosen import OBJECTIVES
 from behavior_lib.models.objectives.contrastive import contrastive_loss, nt_xent
 from tests.sequences_example import histories
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 N_ITEMS, DIMENSION = 12, 8
 COUNTS = torch.tensor([0, 0, 0, 8, 4, 2, 1, 1, 1, 1, 1, 1])
 SPEC = ModelSpec(name="stub", length=16, n_items=N_ITEMS, n_event_types=6, dimension=DIMENSION)
@@ -277,3 +281,56 @@ def test_the_variational_loss_adds_the_divergence_from_a_standard_normal():
     divergence = torch.distributions.kl_divergence(drawn, standard).sum() / 16
     told = objective.told(mean.float(), task)
     assert float(objective(task).detach()) == pytest.approx(float(told.detach() + 0.2 * divergence), rel=1e-5)
+
+
+def whole_model(**weights):
+    """The default family with these objectives, and a batch as training prepares it."""
+    torch.manual_seed(0)
+    spec = ModelSpec("transformer", 8, N_ITEMS, 6, window=8, dimension=8, negatives=16, dropout=0.0, objectives=weights)
+    model = build_model(spec, COUNTS)
+    batch = model.prepare(batch_of())
+    return model, batch, model.draw(batch, torch.Generator().manual_seed(5))
+
+
+def test_objectives_are_added_by_weight():
+    def loss(**weights):
+        model, batch, drawn = whole_model(**weights)
+        # Parts of their own are drawn after all others, so that the rest of the model is the same.
+        return float(model.loss(batch, drawn).detach())
+
+    alone, time, order = loss(next_item=1.0), loss(next_item=0.0, next_time=1.0), loss(order=2.0)
+    nothing = loss(next_item=0.0, next_time=0.0, later_items=1e-30)
+    assert loss(next_item=1.0, next_time=0.5) == pytest.approx(alone + 0.5 * (time - nothing), rel=1e-5)
+    assert order > nothing
+    assert loss(next_item=0.5) == pytest.approx(nothing + 0.5 * (alone - nothing), rel=1e-5)
+
+
+def test_the_default_learns_the_next_item_alone_and_has_no_other_part():
+    model, _, drawn = whole_model(next_item=1.0)
+    assert not [name for name in model.state_dict() if name.startswith("objectives")]
+    assert drawn.keys() == {"negatives", "boundaries"}
+    assert ModelSpec("transformer", 8, N_ITEMS, 6).objectives == {"next_item": 1.0}
+
+
+def test_all_objectives_at_once_reach_every_weight_and_survive_a_folder(tmp_path):
+    model, batch, drawn = whole_model(next_item=1.0, **dict.fromkeys(OBJECTIVES, 0.1))
+    assert {name.split(".")[0] for name in drawn} - {"negatives", "boundaries"} < OBJECTIVES.keys()
+    model.loss(batch, drawn).backward()
+    assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
+    save_model(model, tmp_path)
+    again = load_model(tmp_path)
+    assert torch.equal(again.user_vectors(batch), model.eval().user_vectors(batch))
+    assert again.spec == model.spec
+
+
+@pytest.mark.parametrize(
+    ("weights", "sentence"),
+    [
+        ({"nextitem": 1.0}, r"unknown objective in model\.objectives: 'nextitem'; known: next_item, masked_items, "),
+        ({"order": -1.0}, r"weighs less than nothing in model\.objectives\.order: -1\.0; give 0 or more"),
+        ({"next_item": 0.0}, r"no objective has a weight in model\.objectives: .*--set model\.objectives\.next_item=1"),
+    ],
+)
+def test_weights_that_cannot_be_are_refused(weights, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        whole_model(**weights)

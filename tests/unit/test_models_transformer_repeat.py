@@ -72,7 +72,7 @@ def test_the_future_never_changes_a_past_state(seed):
 def test_training_states_are_those_of_each_window_on_its_own():
     lists, gaps = random_rows(3, n=3)
     built = model()
-    states = built._states(batch_of(lists, gaps))
+    states = built.states(batch_of(lists, gaps))
     for row, items in enumerate(lists):
         for start in range(0, len(items), 8):
             window = batch_of([items[start : start + 8]], [[0, *gaps[row][start + 1 : start + 8]]], 8)

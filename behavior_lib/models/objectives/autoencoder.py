@@ -69,4 +69,5 @@ class Variational(Reconstruction):
         drawn = mean + task.drawn["noise"] * (0.5 * log_variance).exp()
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
         n_told = task.batch.length.clamp(max=TOLD).sum().clamp(min=1)
-        return self.told(drawn, task) + self.weight * divergence / n_told
+        loss: Tensor = self.told(drawn, task) + self.weight * divergence / n_told
+        return loss

@@ -93,7 +93,8 @@ class Augmentations(Objective):
         changed = task.batch.arrange(row, column.clamp(max=task.batch.columns - 1), length)
         item = changed.item_index.masked_fill(masked & changed.present, MASK_INDEX)
         views = Batch(item, changed.event_type, changed.gap_seconds, changed.value, changed.length)
-        return nt_xent(*task.model.newest_states(views).chunk(2), TEMPERATURE)
+        first, second = task.model.newest_states(views).chunk(2)
+        return nt_xent(first, second, TEMPERATURE)
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:

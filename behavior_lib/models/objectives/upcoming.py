@@ -78,7 +78,8 @@ class _NextNumber(Objective):
         mean, scale = self.head(states).unbind(1)
         scale = F.softplus(scale) + SMALLEST_SCALE
         each = 0.5 * ((number - mean) / scale).square() + scale.log() + 0.5 * math.log(2 * math.pi)
-        return each.sum() / max(1, len(number))
+        mean_surprise: Tensor = each.sum() / max(1, len(number))
+        return mean_surprise
 
 
 class NextTime(_NextNumber):

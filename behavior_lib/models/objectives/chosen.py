@@ -1,0 +1,76 @@
+"""The objectives that a model's spec names, by their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from behavior_lib.errors import ConfigError
+from behavior_lib.models.base import Drawn, ModelSpec
+from behavior_lib.models.batch import Batch
+from behavior_lib.models.objectives.autoencoder import Reconstruction, Variational
+from behavior_lib.models.objectives.base import Encodes, Objective, Task
+from behavior_lib.models.objectives.contrastive import Augmentations, SubSequences
+from behavior_lib.models.objectives.corrupted import Order, ReplacedItems
+from behavior_lib.models.objectives.masked import MaskedItems, MaskedSpans
+from behavior_lib.models.objectives.upcoming import LaterItems, NextTime, NextType, NextValue
+
+NEXT_ITEM = "next_item"  # the model's own
+OBJECTIVES: dict[str, Callable[[ModelSpec, Tensor], Objective]] = {
+    "masked_items": lambda spec, item_counts: MaskedItems(),
+    "masked_spans": lambda spec, item_counts: MaskedSpans(),
+    "sub_sequences": lambda spec, item_counts: SubSequences(),
+    "augmentations": lambda spec, item_counts: Augmentations(),
+    "later_items": lambda spec, item_counts: LaterItems(spec),
+    "next_type": lambda spec, item_counts: NextType(spec),
+    "next_time": lambda spec, item_counts: NextTime(spec),
+    "next_value": lambda spec, item_counts: NextValue(spec),
+    "replaced_items": ReplacedItems,
+    "order": lambda spec, item_counts: Order(spec),
+    "reconstruction": lambda spec, item_counts: Reconstruction(spec),
+    "variational": lambda spec, item_counts: Variational(spec),
+}
+
+
+class Objectives(nn.Module):
+    """All that a model learns beside the next item, over one pass of its encoder where that is all they need."""
+
+    def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
+        """Raises ConfigError for an unknown name, a weight below 0, and where nothing would be learned."""
+        super().__init__()
+        check_objectives(spec.objectives)
+        self.weights = {name: weight for name, weight in spec.objectives.items() if weight > 0 and name != NEXT_ITEM}
+        self.parts = nn.ModuleDict({name: OBJECTIVES[name](spec, item_counts) for name in self.weights})
+
+    def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
+        """What each of them draws, by `objective.name`."""
+        drawn = {name: part.draw(batch, generator) for name, part in self._named()}
+        return {f"{name}.{key}": tensor for name, own in drawn.items() for key, tensor in own.items()}
+
+    def loss(self, model: Encodes, batch: Batch, states: Tensor, drawn: Drawn) -> Tensor:
+        """Their sum by weight. states: float32 [n, L, d], of the batch. drawn: all that the model drew."""
+        total = states.new_zeros(())
+        for name, part in self._named():
+            prefix = f"{name}."
+            own = {key.removeprefix(prefix): value for key, value in drawn.items() if key.startswith(prefix)}
+            total = total + self.weights[name] * part(Task(model, batch, states, {**drawn, **own}))
+        return total
+
+    def _named(self) -> list[tuple[str, Objective]]:
+        return [(name, part) for name, part in self.parts.items() if isinstance(part, Objective)]
+
+
+def check_objectives(weights: Mapping[str, float]) -> None:
+    """Raises ConfigError where the weights of objectives cannot be."""
+    for name, weight in weights.items():
+        where = f"model.objectives.{name}"
+        if name != NEXT_ITEM and name not in OBJECTIVES:
+            known = ", ".join([NEXT_ITEM, *OBJECTIVES])
+            raise ConfigError("unknown objective", where="model.objectives", value=name, mend=f"known: {known}")
+        if weight < 0:
+            raise ConfigError("an objective weighs less than nothing", where=where, value=weight, mend="give 0 or more")
+    if not any(weights.values()):
+        mend = f"--set model.objectives.{NEXT_ITEM}=1"
+        raise ConfigError("no objective has a weight", where="model.objectives", value=dict(weights), mend=mend)
