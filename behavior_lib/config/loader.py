@@ -39,6 +39,8 @@ class Loaded:
     def value(self, key: str) -> Any:
         """The merged value of one key, as YAML writes it."""
         value = OmegaConf.select(self.tree, key)
+        if OmegaConf.is_config(value):
+            return OmegaConf.to_container(value, resolve=True, enum_to_str=True)
         return getattr(value, "value", value)
 
     def digest(self, *sections: str) -> str:

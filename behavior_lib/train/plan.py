@@ -34,6 +34,7 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
             "n_items": len(counts.items),
             "n_event_types": counts.n_event_types,
             "negative_sampling": sampling_of(model.loss.value, sampling),
+            "objectives": dict(model.objectives),
         }
     )
     fit = FitSettings(
