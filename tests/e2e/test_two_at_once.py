@@ -34,6 +34,7 @@ def sources(spark, tmp_path, capsys) -> Shop:
     return shop
 
 
+@pytest.mark.slow
 def test_two_sources_are_taken_at_once(sources: Shop):
     runs = [told(process) for process in [start(sources, "north"), start(sources, "south")]]
     assert [(run["rows"]["accepted"], run["rows"]["duplicate"]) for run in runs] == [(3, 1), (4, 1)]

@@ -63,6 +63,7 @@ def test_an_increment_makes_its_users_again_and_equals_a_whole_build(shop, sourc
     assert second.keys() == {"train", "validation", "test"}
 
 
+@pytest.mark.slow
 def test_a_moved_cut_and_other_configuration_make_all_again(shop, source):
     settings = [source(first_json=lines(3, "abc", "pq", 30)), *SETTINGS, "split.days=2"]
     for job in ("ingest", "sessionize"):
@@ -77,6 +78,7 @@ def test_a_moved_cut_and_other_configuration_make_all_again(shop, source):
     assert cuts == {"2017-01-11 00:00:00+00:00"}
 
 
+@pytest.mark.slow
 def test_leave_one_out_needs_no_sessions_and_no_cut(shop, source):
     settings = [source(first_json=lines(4, "abcdef", "pqr", 40)), *SETTINGS, "split.kind=leave_one_out"]
     for job in ("ingest", "sessionize"):
