@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import psutil
@@ -55,6 +55,16 @@ class ProcessTree:
         yield cost
         cost.ended = time.time()
         cost.cpu_seconds, cost.seconds = self.cpu_seconds() - before, cost.ended - cost.started
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started, whatever they are doing."""
+    with suppress(psutil.NoSuchProcess):
+        root = psutil.Process(process.pid)
+        for one in (root, *root.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+    process.wait()
 
 
 def run_cold(words: Sequence[str]) -> tuple[Cost, str]:

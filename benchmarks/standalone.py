@@ -20,7 +20,7 @@ import psutil
 from behavior_lib.doctor.java import require_java
 from behavior_lib.layout import jobs_root
 from benchmarks.jobs import event_log
-from benchmarks.processes import die_with_parent
+from benchmarks.processes import die_with_parent, kill_tree
 
 ROOT = Path(__file__).parents[1]
 _BIN = Path(sys.executable).parent
@@ -112,12 +112,7 @@ class Standalone:
     def close(self) -> None:
         """End every process that this cluster started, whatever it is doing."""
         for process in reversed(self._processes):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                root = psutil.Process(process.pid)
-                for one in (root, *root.children(recursive=True)):
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        one.kill()
-            process.wait()
+            kill_tree(process)
 
     def _start(self, name: str, host: str, pattern: str, *words: str) -> tuple[subprocess.Popen[bytes], str]:
         """Start the master or a worker, and wait until it says what the pattern means. Returns the pattern's group."""

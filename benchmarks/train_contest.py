@@ -13,9 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psutil
-
-from benchmarks.processes import die_with_parent
+from benchmarks.processes import die_with_parent, kill_tree
 from benchmarks.train_pace import CASE, GO, TOLD
 
 ROOT = Path(__file__).parents[1]
@@ -70,12 +68,7 @@ class Contestant:
     def end(self) -> None:
         """End its processes, whatever they are doing."""
         for process in self._processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                root = psutil.Process(process.pid)
-                for one in (root, *root.children(recursive=True)):
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        one.kill()
-            process.wait()
+            kill_tree(process)
         os.close(self._go)
         os.close(self._told)
 

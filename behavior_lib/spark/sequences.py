@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from behavior_lib.errors import ConfigError
@@ -152,23 +152,25 @@ def lay_out(rows: DataFrame, files: int) -> DataFrame:
     )
 
 
+def newest_first() -> WindowSpec:
+    """Each user's EVENTS rows from the newest back, in a total order."""
+    return Window.partitionBy(EVENTS.user_id).orderBy(F.col(EVENTS.event_time).desc(), F.col(EVENTS.event_id).desc())
+
+
 def _newest(events: DataFrame, most: int) -> DataFrame:
     """The newest `most` events of each user with their place, 1 for the newest, and the seconds since the one before.
 
     One event more is ranked, for the gap of the oldest. The rank is filtered alone: beside another window function
     Spark would not limit the rows before the shuffle.
     """
-    newest_first = Window.partitionBy(EVENTS.user_id).orderBy(
-        F.col(EVENTS.event_time).desc(), F.col(EVENTS.event_id).desc()
-    )
     ranked = (
         events.select(
             EVENTS.user_id, EVENTS.event_time, EVENTS.event_id, EVENTS.item_id, EVENTS.event_type, EVENTS.value
         )
-        .withColumn(_PLACE, F.row_number().over(newest_first))
+        .withColumn(_PLACE, F.row_number().over(newest_first()))
         .where(F.col(_PLACE) <= most + 1)
     )
-    previous_us = F.lead(F.unix_micros(EVENTS.event_time)).over(newest_first)
+    previous_us = F.lead(F.unix_micros(EVENTS.event_time)).over(newest_first())
     gap = F.floor((F.unix_micros(EVENTS.event_time) - previous_us) / 1_000_000)
     seconds = F.least(F.coalesce(gap, F.lit(0)), F.lit(_MAX_INT)).cast("int")
     return ranked.withColumn(_GAP, seconds).where(F.col(_PLACE) <= most)

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from behavior_lib.config.schema import SplitConfig
 from behavior_lib.config.source import SourceSplit
 from behavior_lib.errors import ConfigError
-from behavior_lib.spark.sequences import Shape, Vocabulary, histories, split_rows, target_array, targets
+from behavior_lib.spark.sequences import Shape, Vocabulary, histories, newest_first, split_rows, target_array, targets
 from behavior_lib.tables import EVENTS, ITEMS, SEQUENCES
 from behavior_lib.tables.items import UNKNOWN_INDEX
 from behavior_lib.tables.sequences import TEST, TRAIN, VALIDATION
@@ -85,13 +85,10 @@ def held_out(events: DataFrame) -> DataFrame:
     Of the events with an item, in the order of (event_time, event_id), each user's last is of the test split and the
     one before it of the validation split. Of a user with fewer than three nothing is held out.
     """
-    newest_first = Window.partitionBy(EVENTS.user_id).orderBy(
-        F.col(EVENTS.event_time).desc(), F.col(EVENTS.event_id).desc()
-    )
     last = (
         events.where(F.col(EVENTS.item_id).isNotNull())
         .select(EVENTS.user_id, EVENTS.event_time, EVENTS.event_id, EVENTS.item_id)
-        .withColumn(_PLACE, F.row_number().over(newest_first))
+        .withColumn(_PLACE, F.row_number().over(newest_first()))
         .where(F.col(_PLACE) <= _FEWEST)
     )
     has_enough = F.max(_PLACE).over(Window.partitionBy(EVENTS.user_id)) == _FEWEST

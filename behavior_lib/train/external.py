@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from behavior_lib.data.snapshot import Snapshot, TrainCounts
 from behavior_lib.errors import BehaviorError, ConfigError, EnvironmentProblem
 from behavior_lib.train.communicator import Communicator, connect
 from behavior_lib.train.executor import reason, telling_why
-from behavior_lib.train.launch import Listener, fetch
+from behavior_lib.train.launch import Listener, asked_to_end, fetch
 from behavior_lib.train.messages import Silent, Teller
 from behavior_lib.train.settings import FitResult, RunSettings
 from behavior_lib.train.store import FolderStore
@@ -122,8 +121,5 @@ def gather(train: TrainConfig) -> Ranks:
 def _asked_to_end() -> Iterator[Callable[[], bool]]:
     """Inside, SIGTERM does not end this process: what is yielded says whether it came."""
     asked = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    try:
+    with asked_to_end(asked.set):
         yield asked.is_set
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -7,6 +7,7 @@ weight for every row.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -39,6 +40,11 @@ def looked_up(table: nn.Parameter) -> tuple[Tensor, Tensor]:
         return torch.zeros(0, dtype=torch.int64, device=table.device), table.detach()[:0].clone()
     gradient = table.grad.coalesce() if table.grad.is_sparse else table.grad.to_sparse(1)
     return gradient.indices()[0], gradient.values()
+
+
+def sparse_lookups(model: nn.Module) -> AbstractContextManager[object]:
+    """SparseLookups where the model has sparse tables. A mode looks at every operation, so others go without."""
+    return SparseLookups(model) if sparse_tables(model) else nullcontext()
 
 
 class SparseLookups(TorchFunctionMode):

@@ -49,9 +49,18 @@ class NegativeSampler(nn.Module):
         """int64 [n]: the negatives of a batch with these targets, int64 [t], all of them known items."""
         return self.items(torch.rand(sum(self._parts), generator=generator, dtype=torch.float64), targets)
 
+    def popular(self, chance: Tensor) -> Tensor:
+        """int64: known items by their popularity, at float64 evenly spread over [0, 1), of any shape."""
+        return torch.searchsorted(self.cumulative, chance, right=True).clamp(max=int(self.known[-1]))
+
     def items(self, chance: Tensor, targets: Tensor) -> Tensor:
         """The items at float64 [n] evenly spread over [0, 1). A batch without a target learns nothing from any item."""
         by_popularity, in_batch, evenly = torch.split(chance, list(self._parts))
         pool = targets if len(targets) else self.known
-        popular = torch.searchsorted(self.cumulative, by_popularity, right=True).clamp(max=int(self.known[-1]))
-        return torch.cat([popular, pool[(in_batch * len(pool)).long()], self.known[(evenly * len(self.known)).long()]])
+        return torch.cat(
+            [
+                self.popular(by_popularity),
+                pool[(in_batch * len(pool)).long()],
+                self.known[(evenly * len(self.known)).long()],
+            ]
+        )

@@ -12,6 +12,7 @@ from behavior_lib.models.objectives.base import Objective, Task
 from behavior_lib.tables.items import FIRST_INDEX
 
 TOLD = 32  # newest events that are told again
+DIVERGENCE = 0.2  # its weight
 
 
 class Reconstruction(Objective):
@@ -21,8 +22,9 @@ class Reconstruction(Objective):
     the encoder saw last.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
+    def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
+        """See Objective."""
+        super().__init__(spec, item_counts)
         self.begin = nn.Linear(spec.dimension, 2 * spec.dimension)
         self.decoder = nn.LSTM(spec.dimension, spec.dimension, batch_first=True)
 
@@ -50,13 +52,13 @@ class Reconstruction(Objective):
 class Variational(Reconstruction):
     """Variational autoencoder (Kingma and Welling 2014; for sequences Bowman et al. 2016): the vector is drawn.
 
-    The loss is the reconstruction and `weight` times the divergence from a standard normal distribution, per told
+    The loss is the reconstruction and DIVERGENCE times the divergence from a standard normal distribution, per told
     event. The weight stays below 1, as in Liang et al. 2018, where 0.2 ranked best.
     """
 
-    def __init__(self, spec: ModelSpec, weight: float = 0.2) -> None:
-        super().__init__(spec)
-        self.weight = weight
+    def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
+        """See Objective."""
+        super().__init__(spec, item_counts)
         self.spread = nn.Linear(spec.dimension, 2 * spec.dimension)
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
@@ -69,5 +71,5 @@ class Variational(Reconstruction):
         drawn = mean + task.drawn["noise"] * (0.5 * log_variance).exp()
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
         n_told = task.batch.length.clamp(max=TOLD).sum().clamp(min=1)
-        loss: Tensor = self.told(drawn, task) + self.weight * divergence / n_told
+        loss: Tensor = self.told(drawn, task) + DIVERGENCE * divergence / n_told
         return loss

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from behavior_lib.models.base import Drawn
+from behavior_lib.models.base import Drawn, ModelSpec
 from behavior_lib.models.batch import Batch
 
 
@@ -45,6 +45,10 @@ class Task:
 
 class Objective(nn.Module, ABC):
     """Something to learn. What it needs beside the encoder (heads, a decoder) are its own parameters."""
+
+    def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
+        """spec: of the model that it teaches. item_counts: int64 [n_items], counts in train."""
+        super().__init__()
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
         """Every random choice of one step, by name. Reads no weights."""

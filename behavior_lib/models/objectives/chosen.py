@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +18,19 @@ from behavior_lib.models.objectives.masked import MaskedItems, MaskedSpans
 from behavior_lib.models.objectives.upcoming import LaterItems, NextTime, NextType, NextValue
 
 NEXT_ITEM = "next_item"  # the model's own
-OBJECTIVES: dict[str, Callable[[ModelSpec, Tensor], Objective]] = {
-    "masked_items": lambda spec, item_counts: MaskedItems(),
-    "masked_spans": lambda spec, item_counts: MaskedSpans(),
-    "sub_sequences": lambda spec, item_counts: SubSequences(),
-    "augmentations": lambda spec, item_counts: Augmentations(),
-    "later_items": lambda spec, item_counts: LaterItems(spec),
-    "next_type": lambda spec, item_counts: NextType(spec),
-    "next_time": lambda spec, item_counts: NextTime(spec),
-    "next_value": lambda spec, item_counts: NextValue(spec),
+OBJECTIVES: dict[str, type[Objective]] = {
+    "masked_items": MaskedItems,
+    "masked_spans": MaskedSpans,
+    "sub_sequences": SubSequences,
+    "augmentations": Augmentations,
+    "later_items": LaterItems,
+    "next_type": NextType,
+    "next_time": NextTime,
+    "next_value": NextValue,
     "replaced_items": ReplacedItems,
-    "order": lambda spec, item_counts: Order(spec),
-    "reconstruction": lambda spec, item_counts: Reconstruction(spec),
-    "variational": lambda spec, item_counts: Variational(spec),
+    "order": Order,
+    "reconstruction": Reconstruction,
+    "variational": Variational,
 }
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from behavior_lib.models.base import Drawn, ModelSpec
 from behavior_lib.models.batch import Batch
+from behavior_lib.models.losses import NegativeSampler
 from behavior_lib.models.objectives.base import Objective, Task, uniform
 
 REPLACED = 0.15  # share of events
@@ -20,21 +21,18 @@ class ReplacedItems(Objective):
     the item itself counts as not replaced.
     """
 
-    cumulative: Tensor
-
     def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
-        """item_counts: int64 [n_items], counts in train."""
-        super().__init__()
+        """See Objective."""
+        super().__init__(spec, item_counts)
         self.head = nn.Linear(spec.dimension, 1)
-        self.register_buffer("cumulative", item_counts.double().cumsum(0) / item_counts.sum(), persistent=False)
+        self.sampler = NegativeSampler(item_counts, "popularity", 1)
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
         """item: int64 [n, L], the item of each event afterwards."""
         shape = (len(batch), batch.columns)
         is_replaced = (uniform(shape, generator) < REPLACED) & batch.present
         place = torch.rand(shape, generator=generator, dtype=torch.float64)
-        other = torch.searchsorted(self.cumulative, place, right=True).clamp(max=len(self.cumulative) - 1)
-        return {"item": torch.where(is_replaced, other, batch.item_index)}
+        return {"item": torch.where(is_replaced, self.sampler.popular(place), batch.item_index)}
 
     def forward(self, task: Task) -> Tensor:
         """Binary cross-entropy, the mean over all events."""
@@ -49,8 +47,9 @@ class ReplacedItems(Objective):
 class Order(Objective):
     """Sentence-order prediction (ALBERT, Lan et al. 2020): were the two halves of a history exchanged?"""
 
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
+    def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
+        """See Objective."""
+        super().__init__(spec, item_counts)
         self.head = nn.Linear(spec.dimension, 1)
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:

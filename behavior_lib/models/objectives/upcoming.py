@@ -24,8 +24,9 @@ class LaterItems(Objective):
     One bilinear form a distance; the candidates of an anchor are what comes so much later at all anchors of the batch.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
+    def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
+        """See Objective."""
+        super().__init__(spec, item_counts)
         self.forms = nn.ModuleList(nn.Linear(spec.dimension, spec.dimension, bias=False) for _ in range(AHEAD))
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
@@ -53,8 +54,9 @@ class LaterItems(Objective):
 class NextType(Objective):
     """The event types of the next instant, each as likely as it is frequent there: cross-entropy."""
 
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
+    def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
+        """See Objective."""
+        super().__init__(spec, item_counts)
         self.head = nn.Linear(spec.dimension, spec.n_event_types)
 
     def forward(self, task: Task) -> Tensor:
@@ -69,8 +71,9 @@ class NextType(Objective):
 class _NextNumber(Objective):
     """A normal distribution of one number of the next instant: mean and scale from the state, by likelihood."""
 
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
+    def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
+        """See Objective."""
+        super().__init__(spec, item_counts)
         self.head = nn.Linear(spec.dimension, 2)
 
     def surprise(self, states: Tensor, number: Tensor) -> Tensor:
