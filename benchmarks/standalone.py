@@ -90,15 +90,8 @@ class Standalone:
         return Submitted(process.returncode, told, log, time.monotonic() - started)
 
     def kill_worker(self, number: int) -> int:
-        """kill -9 worker 1, 2, … and its executors, the worker first, which would start them again. Returns how many
-        executors there were.
-        """
-        worker = psutil.Process(self._workers[number - 1].pid)
-        executors = worker.children(recursive=True)
-        for process in (worker, *executors):
-            process.kill()
-        self._workers[number - 1].wait()
-        return len(executors)
+        """kill -9 worker 1, 2, … and its executors. Returns how many executors there were."""
+        return kill_with_children(self._workers[number - 1])
 
     def writer(self, folder: Path) -> int | None:
         """The first worker that has a file below the folder open; None where none has."""
@@ -153,6 +146,20 @@ class Standalone:
         folder = self.folder / "local" / str(number)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def kill_with_children(process: subprocess.Popen[bytes]) -> int:
+    """kill -9 a process, then all that came of it, which it would start again. Returns how many children it had.
+
+    Not how many came of it: an executor has a child of its own for a moment where Hadoop calls chmod.
+    """
+    parent = psutil.Process(process.pid)
+    children, offspring = parent.children(), parent.children(recursive=True)
+    for one in (parent, *offspring):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.wait()
+    return len(children)
 
 
 @contextlib.contextmanager

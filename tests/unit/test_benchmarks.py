@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import duckdb
+import psutil
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
@@ -21,6 +22,7 @@ from benchmarks.duck_log import GENERATED, DuckLog, difference
 from benchmarks.eventlog import between, disturbance, heaviest, read_stages, shuffled, worst_skew
 from benchmarks.oracle import differences, out_of_order
 from benchmarks.processes import ProcessTree, run_cold
+from benchmarks.standalone import kill_with_children
 
 # Another customer's row with the same key is a conflict.
 WITHOUT_CUSTOMER = dataclasses.replace(GENERATED, key=("request", "occurred_at"))
@@ -264,3 +266,14 @@ def test_row_wise_steps_keep_less_than_dense_ones():
     assert abs(told["rowwise"]["state_mb"] - (4 * items + 2 * 4 * items) / 2**20) < 0.1 + 2 * other
     assert told["rowwise"]["steps"] == told["dense"]["steps"] == 2
     assert told["step_ratio"] > 0
+
+
+def test_a_killed_worker_takes_all_with_it_and_counts_its_own_children_alone():
+    child = "import subprocess; subprocess.Popen(['sleep', '600']); print('child', flush=True); input()"
+    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}], stdin=0); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", parent], **pipes) as worker:
+        assert worker.stdout.readline() == b"child\n"
+        offspring = psutil.Process(worker.pid).children(recursive=True)
+        assert (len(offspring), kill_with_children(worker)) == (2, 1)
+    assert psutil.wait_procs(offspring, timeout=10)[1] == []
