@@ -167,6 +167,7 @@ class ModelConfig:
     dropout: float = 0.1
     window: int = 128  # newest events that the encoder reads; the repeat path sees all of sequences.length
     repeat_path: bool = True  # add a learned score of the user's own past items
+    successors: int = 64  # add one of other items that followed its newest; so many are kept an item; 0: no such score
     fusion: Fusion = Fusion.sum  # an event's inputs are added, or laid side by side and taken through a linear layer
     use_event_type: bool = True  # inputs beside the item
     use_gap: bool = True

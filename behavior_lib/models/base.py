@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.batch import Batch
+from behavior_lib.models.successors import SuccessorPath
 from behavior_lib.tables.items import FIRST_INDEX, PADDING_INDEX, UNKNOWN_INDEX
 
 
@@ -21,7 +22,8 @@ class ModelSpec:
 
     layers, heads, positions: of encoders that have them. fusion: how an event's inputs become one vector.
     length: newest events of a history that the model looks at; window: those of them that the encoder reads, the rest
-    only counts in the repeat path. n_items, n_event_types: highest index in train + 1. The use_* flags say which inputs
+    only counts in the repeat path. successors: items that followed an item, kept for the successor path; 0: without it.
+    n_items, n_event_types: highest index in train + 1. The use_* flags say which inputs
     beside the item are read. negatives, boundaries: of the loss, see the family. loss, negative_sampling: names in
     losses/chosen.py, None for the loss's own sampling; calibration: of gbce. objectives: the weight of each thing that
     is learned, by its name (objectives/chosen.py); what is not there weighs nothing.
@@ -38,6 +40,7 @@ class ModelSpec:
     positions: str = "rotary"
     dropout: float = 0.1
     repeat_path: bool = True
+    successors: int = 0
     fusion: str = "sum"
     use_event_type: bool = True
     use_gap: bool = True
@@ -72,6 +75,7 @@ class SequenceModel(nn.Module, ABC):
     item_counts: int64 [n_items], how often train has each item. known_items: bool [n_items], those with a count. Every
     other index in an input is read as the unknown item, and is never a candidate in the output. Histories may be of
     any length; the newest `spec.length` events count. An empty history has the zero vector.
+    successors: what must be given the counts of train before it learns; None where there is no such part.
     """
 
     item_counts: Tensor
@@ -84,6 +88,7 @@ class SequenceModel(nn.Module, ABC):
         item_counts = item_counts.long()
         item_counts = item_counts * (torch.arange(spec.n_items) >= FIRST_INDEX)
         self.spec = spec
+        self.successors: SuccessorPath | None = None
         # The counts are part of the model: the repeat path reads the items' shares when it scores.
         self.register_buffer("item_counts", item_counts)
         self.register_buffer("known_items", item_counts > 0, persistent=False)

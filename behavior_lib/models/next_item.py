@@ -1,6 +1,11 @@
-"""The family of next-item models: any causal encoder, tied item vectors, a repeat path over the user's own items."""
+"""The family of next-item models: any causal encoder, tied item vectors, and two paths beside them.
+
+The repeat path scores the user's own items, the successor path those that others had next.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +14,11 @@ from behavior_lib.models.base import Drawn, ModelSpec, SequenceModel
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.encoders import ENCODERS
 from behavior_lib.models.instants import InstantEnds, instant_ends
-from behavior_lib.models.losses import CatalogueLoss, repeat_softmax
+from behavior_lib.models.losses import CatalogueLoss, path_softmax
 from behavior_lib.models.objectives.chosen import NEXT_ITEM, Objectives
 from behavior_lib.models.repeat import RepeatPath, own_items
+from behavior_lib.models.slots import Slots
+from behavior_lib.models.successors import SuccessorPath, fold_of
 from behavior_lib.tables.items import FIRST_INDEX
 
 SHRINKAGE = 0.3  # weight of the mean squared propensity
@@ -20,8 +27,8 @@ SHRINKAGE = 0.3  # weight of the mean squared propensity
 class NextItem(SequenceModel):
     """The encoder of spec.name; item vectors are both input and output (as in SASRec, Kang and McAuley 2018).
 
-    The state after the newest event is the user. A score is state · item vector + item bias + the repeat path's logit
-    for items of the user's own history.
+    The state after the newest event is the user. A score is state · item vector + item bias + the repeat path's addend
+    for items of the user's own history, or the successor path's for other items that followed its newest ones.
     """
 
     log_share: Tensor
@@ -34,6 +41,7 @@ class NextItem(SequenceModel):
         self.bias = nn.Parameter(self.log_share.clamp(min=-20.0))
         self.encoder = ENCODERS[spec.name](spec)
         self.repeat = RepeatPath(spec.n_items) if spec.repeat_path else None
+        self.successors = SuccessorPath(spec.n_items, spec.successors) if spec.successors else None
         self.catalogue_loss = CatalogueLoss(spec, self.item_counts)
         nn.init.normal_(self.items.weight, std=spec.dimension**-0.5)
         self.objectives = Objectives(spec, self.item_counts)
@@ -55,9 +63,9 @@ class NextItem(SequenceModel):
         """Vectors, bias and repeat path together."""
         batch = self.prepare(batch)
         logits = self._vector_logits(self.newest_states(batch))
-        if self.repeat is not None:
-            own = own_items(batch)
-            logits = logits.scatter_add(1, own.item, self.repeat(own, self.log_share, logits.gather(1, own.item)))
+        if self._has_paths:
+            item, addend = self._paths(own_items(batch), batch, lambda item: logits.gather(1, item))
+            logits = logits.scatter_add(1, item, addend)
         return logits
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
@@ -76,8 +84,8 @@ class NextItem(SequenceModel):
     def loss(self, batch: Batch, drawn: Drawn) -> Tensor:
         """The spec's objectives by their weights, plus full softmax of whole scores at some ends of instants.
 
-        The next item's is the spec's loss of the vectors at every instant's end. The full softmax teaches the repeat
-        path alone: vectors that also had to please it ranked worse.
+        The next item's is the spec's loss of the vectors at every instant's end. The full softmax teaches the
+        paths alone: vectors that also had to please it ranked worse.
         """
         ends = instant_ends(batch)
         states = self.states(batch)
@@ -85,8 +93,8 @@ class NextItem(SequenceModel):
         if (weight := self.spec.objectives.get(NEXT_ITEM, 0.0)) > 0:
             owner, targets = known_targets(ends, batch)
             loss = loss + weight * self.item_loss(states[ends.row, ends.column], owner, targets, drawn)
-        if self.repeat is not None and len(ends):
-            loss = loss + self._repeat_loss(self.repeat, states.detach(), batch, ends.select(drawn["boundaries"]))
+        if self._has_paths and len(ends):
+            loss = loss + self._path_loss(states.detach(), batch, ends.select(drawn["boundaries"]))
         return loss
 
     def states(self, batch: Batch) -> Tensor:
@@ -102,16 +110,38 @@ class NextItem(SequenceModel):
         loss: Tensor = self.catalogue_loss(states, owner, targets, self.items.weight, self.bias, drawn["negatives"])
         return loss
 
-    def _repeat_loss(self, repeat: RepeatPath, states: Tensor, batch: Batch, ends: InstantEnds) -> Tensor:
-        own = own_items(batch.rows(ends.row).cut(ends.column + 1))
+    @property
+    def _has_paths(self) -> bool:
+        return self.repeat is not None or self.successors is not None
+
+    def _paths(
+        self, own: Slots, batch: Batch, logit_of: Callable[[Tensor], Tensor], fold: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The items that the paths score, int64 [n, S], each once a row, 0 in empty slots, and what each gets: [n, S].
+
+        own: of the batch. logit_of: gives the logits so far of items [n, any]. fold: of rows of train, whose counts
+        they must not see.
+        """
+        items, addends = [], []
+        if self.repeat is not None:
+            items.append(own.item)
+            addends.append(self.repeat(own, self.log_share, logit_of(own.item)))
+        if self.successors is not None:
+            others = self.successors.slots(batch, own.item, self.item_counts, fold)
+            items.append(others.item)
+            addends.append(self.successors(others, self.log_share, logit_of(others.item)))
+        return torch.cat(items, 1), torch.cat(addends, 1)
+
+    def _path_loss(self, states: Tensor, batch: Batch, ends: InstantEnds) -> Tensor:
+        seen = batch.rows(ends.row).cut(ends.column + 1)
         owner, targets = known_targets(ends, batch)
         with torch.no_grad():
             logits = self._vector_logits(states[ends.row, ends.column])
-            everything, own_logit = logits.logsumexp(1), logits.gather(1, own.item)
-            target_logit = logits[owner, targets]
-        addend = repeat(own, self.log_share, own_logit)
-        loss = repeat_softmax(everything, own_logit, addend, own.item, target_logit, owner, targets)
-        return loss + SHRINKAGE * repeat.shrinkage(own)
+            everything, target_logit = logits.logsumexp(1), logits[owner, targets]
+        own = own_items(seen)
+        item, addend = self._paths(own, seen, lambda item: logits.gather(1, item), fold_of(batch)[ends.row])
+        loss = path_softmax(everything, logits.gather(1, item), addend, item, target_logit, owner, targets)
+        return loss if self.repeat is None else loss + SHRINKAGE * self.repeat.shrinkage(own)
 
     def newest_states(self, batch: Batch) -> Tensor:
         """float32 [n, d]: the state after the newest event of each row of a prepared batch; 0 for a row without one."""

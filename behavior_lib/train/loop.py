@@ -25,6 +25,7 @@ from behavior_lib.train.settings import EpochResult, FitResult, FitSettings
 from behavior_lib.train.start import start_from_cooccurrence
 from behavior_lib.train.state import Checkpoints, Progress, best_name, failed_name
 from behavior_lib.train.store import FolderStore
+from behavior_lib.train.successors import count_successors
 from behavior_lib.train.trace import tracing
 from behavior_lib.train.validation import rows_at_once, validation_ndcg
 
@@ -124,6 +125,7 @@ class _Trainer:
         return False
 
     def _begin(self, snapshot: Snapshot) -> Progress:
+        self._count(snapshot)
         progress, passed = self._checkpoints.restore(self._communicator)
         for sentence in passed:
             self._observer.note(sentence)
@@ -144,6 +146,16 @@ class _Trainer:
             self._communicator.broadcast(list(self._model.parameters()))
         self._optimizer.begin()
         return progress
+
+    def _count(self, snapshot: Snapshot) -> None:
+        """Give the model what it must know of train; no state holds it, for it follows from the files."""
+        if (path := self._model.successors) is None:
+            return
+        buffers = path.prepare_for_counts()
+        if self._communicator.rank == 0:
+            twin = self._placed.twin
+            path.take(count_successors(twin, snapshot, self._settings, self._communicator.alive))
+        self._communicator.broadcast(buffers)
 
     def _epoch(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
         """Train what is left of the epoch. Returns whether to stop."""

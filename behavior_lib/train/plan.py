@@ -95,6 +95,8 @@ def _check(config: Config) -> None:
         if value <= 0:
             raise ConfigError(f"{key} must be above 0", value=value, mend=f"--set {key}=…")
     _check_min_workers(train)
+    if model.successors < 0:
+        raise ConfigError("model.successors is less than 0", value=model.successors, mend="0 leaves the path out")
     check_objectives(model.objectives)
     if not 0 <= train.average < 1:
         raise ConfigError("train.average must be at least 0 and below 1", value=train.average, mend="try 0.999")

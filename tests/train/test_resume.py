@@ -34,7 +34,7 @@ def snapshot(tmp_path_factory):
 
 def train(snapshot, folder, settings=WANTED, stop_after=None):
     """Train until done, or until so many steps of this call; the model's dropout draws too."""
-    model, watcher = new_model(snapshot, dropout=0.2), Watcher()
+    model, watcher = new_model(snapshot, dropout=0.2, successors=3), Watcher()
     torch.manual_seed(len(str(folder)))  # what was drawn before must not matter
     calls = iter(range(10**9))
     result = fit(
