@@ -1,4 +1,4 @@
-"""What one pass of each causal encoder costs beside the transformer's: forward and backward, without any loss.
+"""What one pass of each encoder costs beside the transformer's: forward and backward, without any loss.
 
 In turns, one thread, CPU time; a ratio is of the times of one turn, and what is told is the median over the turns.
 """
@@ -16,7 +16,7 @@ import torch
 from behavior_lib.config import load
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
-from behavior_lib.models.causal import CausalEncoder
+from behavior_lib.models.causal import WindowEncoder
 from behavior_lib.models.encoders import ENCODERS
 from benchmarks.jobs import say
 
@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
     return told
 
 
-def build(changes: Sequence[str], arguments: argparse.Namespace) -> CausalEncoder:
+def build(changes: Sequence[str], arguments: argparse.Namespace) -> WindowEncoder:
     """An encoder in training mode, of the configuration with these changes."""
     model = load("local", None, [*changes, f"model.dimension={arguments.dimension}"]).config.model
     spec = ModelSpec(
@@ -82,7 +82,7 @@ def random_batch(rows: int, columns: int) -> Batch:
     )
 
 
-def seconds(encoder: CausalEncoder, batch: Batch, vectors: torch.Tensor) -> float:
+def seconds(encoder: WindowEncoder, batch: Batch, vectors: torch.Tensor) -> float:
     """CPU time of one pass forward and backward."""
     encoder.zero_grad()
     vectors.grad = None
@@ -92,7 +92,7 @@ def seconds(encoder: CausalEncoder, batch: Batch, vectors: torch.Tensor) -> floa
     return time.process_time() - began
 
 
-def figures(name: str, encoder: CausalEncoder, turns: Sequence[dict[str, float]]) -> dict[str, float]:
+def figures(name: str, encoder: WindowEncoder, turns: Sequence[dict[str, float]]) -> dict[str, float]:
     """Of one encoder."""
     return {
         "parameters": sum(parameter.numel() for parameter in encoder.parameters()),

@@ -1,4 +1,4 @@
-"""The family of next-item models: any causal encoder, tied item vectors, a repeat path over the user's own items."""
+"""The family of next-item models: any encoder, tied item vectors, a repeat path over the user's own items."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from behavior_lib.models.base import Drawn, ModelSpec, SequenceModel
 from behavior_lib.models.batch import Batch
+from behavior_lib.models.causal import CausalEncoder
 from behavior_lib.models.encoders import ENCODERS
 from behavior_lib.models.instants import InstantEnds, instant_ends
 from behavior_lib.models.losses import CatalogueLoss, repeat_softmax
@@ -20,8 +21,9 @@ SHRINKAGE = 0.3  # weight of the mean squared propensity
 class NextItem(SequenceModel):
     """The encoder of spec.name; item vectors are both input and output (as in SASRec, Kang and McAuley 2018).
 
-    The state after the newest event is the user. A score is state · item vector + item bias + the repeat path's logit
-    for items of the user's own history.
+    The newest state is the user: of a causal encoder that of the newest event, of one that looks both ways that of a
+    hidden event behind it. A score is state · item vector + item bias + the repeat path's logit for items of the
+    user's own history.
     """
 
     log_share: Tensor
@@ -33,13 +35,14 @@ class NextItem(SequenceModel):
         self.register_buffer("log_share", share.log().float(), persistent=False)
         self.bias = nn.Parameter(self.log_share.clamp(min=-20.0))
         self.encoder = ENCODERS[spec.name](spec)
+        self.is_causal = isinstance(self.encoder, CausalEncoder)
         self.repeat = RepeatPath(spec.n_items) if spec.repeat_path else None
         self.catalogue_loss = CatalogueLoss(spec, self.item_counts)
         nn.init.normal_(self.items.weight, std=spec.dimension**-0.5)
         self.objectives = Objectives(spec, self.item_counts)
 
     def user_vectors(self, batch: Batch) -> Tensor:
-        """The encoder's state after the newest event."""
+        """The encoder's newest state."""
         batch = self.prepare(batch)
         return self.newest_states(batch)
 
@@ -80,7 +83,7 @@ class NextItem(SequenceModel):
         path alone: vectors that also had to please it ranked worse.
         """
         ends = instant_ends(batch)
-        states = self.states(batch)
+        states = self.states(batch) if self.is_causal else batch.value.new_empty(len(batch), 0, self.spec.dimension)
         loss = self.objectives.loss(self, batch, states, drawn)
         if (weight := self.spec.objectives.get(NEXT_ITEM, 0.0)) > 0:
             owner, targets = known_targets(ends, batch)
@@ -90,10 +93,10 @@ class NextItem(SequenceModel):
         return loss
 
     def states(self, batch: Batch) -> Tensor:
-        """float32 [n, L, d]: the state after each event, read in windows; what stands at padding means nothing."""
-        window, place = batch.windows(self.spec.window)
+        """float32 [n, L, d]: the state of each event, read in windows; what stands at padding means nothing."""
+        window, place = batch.windows(self.encoder.columns)
         states: Tensor = self.encoder(window, self.items.weight)
-        pieces = -(-batch.columns // self.spec.window)
+        pieces = -(-batch.columns // self.encoder.columns)
         whole = states.new_zeros(len(batch) * pieces, *states.shape[1:]).index_copy(0, place, states)
         return whole.view(len(batch), -1, self.spec.dimension)[:, : batch.columns]
 
@@ -103,10 +106,13 @@ class NextItem(SequenceModel):
         return loss
 
     def _repeat_loss(self, repeat: RepeatPath, states: Tensor, batch: Batch, ends: InstantEnds) -> Tensor:
-        own = own_items(batch.rows(ends.row).cut(ends.column + 1))
+        past = batch.rows(ends.row).cut(ends.column + 1)
+        own = own_items(past)
         owner, targets = known_targets(ends, batch)
         with torch.no_grad():
-            logits = self._vector_logits(states[ends.row, ends.column])
+            # A state that looks both ways has seen the targets: then each end is read once more, cut there.
+            users = states[ends.row, ends.column] if self.is_causal else self.newest_states(past)
+            logits = self._vector_logits(users)
             everything, own_logit = logits.logsumexp(1), logits.gather(1, own.item)
             target_logit = logits[owner, targets]
         addend = repeat(own, self.log_share, own_logit)
@@ -114,11 +120,11 @@ class NextItem(SequenceModel):
         return loss + SHRINKAGE * repeat.shrinkage(own)
 
     def newest_states(self, batch: Batch) -> Tensor:
-        """float32 [n, d]: the state after the newest event of each row of a prepared batch; 0 for a row without one."""
-        window = batch.newest(self.spec.window)
+        """float32 [n, d]: the newest state of each row of a prepared batch; 0 for a row without events."""
+        window = self.encoder.asked(batch)
         states: Tensor = self.encoder(window, self.items.weight)
         newest = (window.length - 1).clamp(min=0)
-        return states[torch.arange(len(window)), newest] * (window.length > 0)[:, None]
+        return states[torch.arange(len(window)), newest] * (batch.length > 0)[:, None]
 
     def _vector_logits(self, states: Tensor) -> Tensor:
         return self.only_candidates(torch.addmm(self.bias, states, self.items.weight.T))

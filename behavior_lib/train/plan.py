@@ -95,7 +95,7 @@ def _check(config: Config) -> None:
         if value <= 0:
             raise ConfigError(f"{key} must be above 0", value=value, mend=f"--set {key}=…")
     _check_min_workers(train)
-    check_objectives(model.objectives)
+    check_objectives(model.name, model.objectives)
     if not 0 <= train.average < 1:
         raise ConfigError("train.average must be at least 0 and below 1", value=train.average, mend="try 0.999")
     if not 0 <= model.calibration <= 1:
