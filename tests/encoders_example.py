@@ -6,6 +6,7 @@ import torch
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.encoders import ENCODERS, looks_both_ways
+from behavior_lib.models.transitions import Transitions
 
 N_ITEMS, N_TYPES, WINDOW = 20, 5, 12
 NAMES = [name for name in ENCODERS if name != "transformer_repeat"]
@@ -40,7 +41,21 @@ def encoder_of(variant, seed=0, **changes):
     encoder = ENCODERS[spec.name](spec).eval()
     for parameter in encoder.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
+    fill(encoder.item_graph())
     return encoder, torch.randn(N_ITEMS, spec.dimension)
+
+
+def fill(graph, neighbours=3):
+    """Edges of random transitions, where there is a graph."""
+    if graph is not None:
+        transitions = Transitions(graph.n_items)
+        transitions.add(torch.randint(3, graph.n_items, (90,), generator=torch.Generator().manual_seed(6)), numbers(90))
+        graph.take(*transitions.edges(neighbours))
+
+
+def numbers(events):
+    """Instants of three events, in rows of five instants."""
+    return torch.arange(events) // 3 + torch.arange(events) // 15
 
 
 def noise(seed, n, columns=WINDOW, length=None):

@@ -162,10 +162,11 @@ class ModelConfig:
     name: str = "transformer_repeat"
     dimension: int = 64
     layers: int = 1  # mean has none
-    heads: int = 2  # of attention: transformer, hstu
-    positions: Positions = Positions.rotary  # of the transformer; rotary, learned: instants; time: between two events
+    heads: int = 2  # of attention: transformers, hstu, gat
+    positions: Positions = Positions.rotary  # of transformers; rotary, learned: instants; time: between two events
     dropout: float = 0.1
     window: int = 128  # newest events that the encoder reads; the repeat path sees all of sequences.length
+    neighbours: int = 10  # of gcn, gat: an item's edges in the graph of what follows what, the heaviest
     repeat_path: bool = True  # add a learned score of the user's own past items
     fusion: Fusion = Fusion.sum  # an event's inputs are added, or laid side by side and taken through a linear layer
     use_event_type: bool = True  # inputs beside the item

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.batch import Batch
+from behavior_lib.models.transitions import ItemGraph
 from behavior_lib.tables.items import FIRST_INDEX, PADDING_INDEX, UNKNOWN_INDEX
 
 
@@ -23,8 +24,9 @@ class ModelSpec:
     length: newest events of a history that the model looks at; window: those of them that the encoder reads, the rest
     only counts in the repeat path. n_items, n_event_types: highest index in train + 1. The use_* flags say which inputs
     beside the item are read. negatives, boundaries: of the loss, see the family. loss, negative_sampling: names in
-    losses/chosen.py, None for the loss's own sampling; calibration: of gbce. objectives: the weight of each thing that
-    is learned, by its name (objectives/chosen.py); what is not there weighs nothing.
+    losses/chosen.py, None for the loss's own sampling; calibration: of gbce. neighbours: of graph encoders, an item's
+    heaviest edges. objectives: the weight of each thing that is learned, by its name (objectives/chosen.py); what is
+    not there weighs nothing.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ModelSpec:
     loss: str = "sampled_softmax"
     negative_sampling: str | None = None
     calibration: float = 0.75
+    neighbours: int = 10
     objectives: Mapping[str, float] = field(default_factory=lambda: {"next_item": 1.0})
 
     def as_json(self) -> dict[str, Any]:
@@ -108,6 +111,10 @@ class SequenceModel(nn.Module, ABC):
         Training may compute them in bfloat16, compile them, or compute them once more in the backward pass.
         """
         return []
+
+    def item_graph(self) -> ItemGraph | None:
+        """What training fills with the transitions of train before its first step; None where there is no such part."""
+        return None
 
     @abstractmethod
     def scores(self, batch: Batch) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
+from behavior_lib.models.transitions import ItemGraph
 
 SPAN_BUCKETS = 32  # powers of two of seconds: the last holds every span above 34 years
 
@@ -67,6 +68,10 @@ class WindowEncoder(nn.Module, ABC):
     def layers(self) -> Iterable[nn.Module]:
         """The layers that training may compute in bfloat16, compile, or compute once more in the backward pass."""
         return ()
+
+    def item_graph(self) -> ItemGraph | None:
+        """What training fills with the transitions of train before its first step; None where it reads no graph."""
+        return None
 
     def asked(self, batch: Batch) -> Batch:
         """The rows whose newest event's state is the user's vector: the newest `columns` events of each row."""

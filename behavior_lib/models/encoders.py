@@ -5,6 +5,7 @@ from __future__ import annotations
 from behavior_lib.models.bidirectional import BidirectionalTransformer
 from behavior_lib.models.causal import CausalEncoder, WindowEncoder
 from behavior_lib.models.convolution import DilatedConvolutions
+from behavior_lib.models.graph import Gat, Gcn
 from behavior_lib.models.hstu import Hstu
 from behavior_lib.models.mean import RunningMean
 from behavior_lib.models.recurrent import Gru, Lstm, Rnn
@@ -19,6 +20,8 @@ ENCODERS: dict[str, type[WindowEncoder]] = {
     "cnn": DilatedConvolutions,
     "mean": RunningMean,
     "hstu": Hstu,
+    "gcn": Gcn,
+    "gat": Gat,
     "bidirectional": BidirectionalTransformer,
 }
 

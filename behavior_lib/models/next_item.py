@@ -13,6 +13,7 @@ from behavior_lib.models.instants import InstantEnds, instant_ends
 from behavior_lib.models.losses import CatalogueLoss, repeat_softmax
 from behavior_lib.models.objectives.chosen import NEXT_ITEM, Objectives
 from behavior_lib.models.repeat import RepeatPath, own_items
+from behavior_lib.models.transitions import ItemGraph
 from behavior_lib.tables.items import FIRST_INDEX
 
 SHRINKAGE = 0.3  # weight of the mean squared propensity
@@ -49,6 +50,10 @@ class NextItem(SequenceModel):
     def blocks(self) -> list[nn.Module]:
         """Those of the encoder."""
         return list(self.encoder.layers())
+
+    def item_graph(self) -> ItemGraph | None:
+        """That of the encoder."""
+        return self.encoder.item_graph()
 
     def item_vectors(self) -> Tensor:
         """The vectors that are input and output alike."""

@@ -22,7 +22,7 @@ from behavior_lib.train.communicator import Communicator
 from behavior_lib.train.device import PlacedModel, Prepared
 from behavior_lib.train.optimizer import Optimizer
 from behavior_lib.train.settings import EpochResult, FitResult, FitSettings
-from behavior_lib.train.start import start_from_cooccurrence
+from behavior_lib.train.start import start_from_cooccurrence, start_item_graph
 from behavior_lib.train.state import Checkpoints, Progress, best_name, failed_name
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.trace import tracing
@@ -100,6 +100,8 @@ class _Trainer:
         at_once = rows_at_once(model.spec.n_items)
         self._validation = Loader(snapshot, VALIDATION, at_once, settings.reader, settings.seed, rank, size)
         self._steps = steps_of(self._train, settings)
+        # Not in the states of a run: it is counted anew from the same rows where a run goes on.
+        start_item_graph(model, snapshot, settings, communicator)
         self._placed = PlacedModel(model, settings, communicator.local_rank)
         self._optimizer = Optimizer(model, settings)
         self._checkpoints = Checkpoints(store, self._optimizer.tensors(), settings.keep_checkpoints)

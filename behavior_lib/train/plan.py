@@ -90,6 +90,7 @@ def _check(config: Config) -> None:
         "model.layers": model.layers,
         "model.heads": model.heads,
         "model.window": model.window,
+        "model.neighbours": model.neighbours,
     }
     for key, value in positive.items():
         if value <= 0:

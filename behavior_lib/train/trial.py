@@ -18,11 +18,13 @@ from behavior_lib.data.order import MIXED_BATCHES
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
 from behavior_lib.models.build import build_model
 from behavior_lib.tables.sequences import TRAIN
+from behavior_lib.train.communicator import SingleProcess
 from behavior_lib.train.device import PlacedModel, Prepared
 from behavior_lib.train.loop import steps_of
 from behavior_lib.train.optimizer import Optimizer
 from behavior_lib.train.rowwise import sparse_tables
 from behavior_lib.train.settings import RunSettings
+from behavior_lib.train.start import start_item_graph
 
 TRIED = 6  # batches; the first warms up
 _BYTES_A_COLUMN = 4
@@ -57,7 +59,7 @@ def estimate(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> Estim
     fit = run.fit
     loader = Loader(snapshot, TRAIN, fit.batch_size, fit.reader, fit.seed, 0, run.workers)
     steps = sum(steps_of(loader, fit))
-    placed, optimizer = _begin(run, counts)
+    placed, optimizer = _begin(run, snapshot, counts)
     process = psutil.Process(os.getpid())
     seconds, before = [], process.memory_info().rss
     most = before
@@ -88,15 +90,17 @@ def overfit(run: RunSettings, snapshot: Snapshot, counts: TrainCounts, steps: in
     """
     loader = Loader(snapshot, TRAIN, run.fit.batch_size, run.fit.reader, run.fit.seed)
     # Without dropout, so that what is learned is what is asked.
-    placed, optimizer = _begin(replace(run, spec=replace(run.spec, dropout=0.0)), counts)
+    placed, optimizer = _begin(replace(run, spec=replace(run.spec, dropout=0.0)), snapshot, counts)
     with _threads(run.fit.threads):
         prepared = placed.prepare(next(loader.epoch(0)).histories, run.fit.seed, run.fit.seed)
         return [_step(placed, optimizer, prepared, done, steps) for done in range(steps)]
 
 
-def _begin(run: RunSettings, counts: TrainCounts) -> tuple[PlacedModel, Optimizer]:
+def _begin(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> tuple[PlacedModel, Optimizer]:
     torch.manual_seed(run.fit.seed)
-    placed = PlacedModel(build_model(run.spec, torch.from_numpy(counts.items)), run.fit)
+    model = build_model(run.spec, torch.from_numpy(counts.items))
+    start_item_graph(model, snapshot, run.fit, SingleProcess())
+    placed = PlacedModel(model, run.fit)
     return placed, Optimizer(placed.model, run.fit)
 
 

@@ -243,6 +243,59 @@ def test_bidirectional(variant):
         np.testing.assert_allclose(states[row, :length], expected, rtol=1e-4, atol=1e-5)
 
 
+def dense(graph):
+    """[items, items]: the weight of the edge from the second to the first."""
+    matrix = np.zeros((graph.n_items, graph.n_items))
+    matrix[tuple(graph.edge_index.numpy())] = graph.edge_weight.numpy()
+    return matrix
+
+
+def read_by_last_and_attention(w, x):
+    query, key = x @ w["query.weight"].T, x @ w["key.weight"].T
+    scale = np.sqrt(x.shape[1])
+    attended = attention(query, key, x, lambda query, key, i, j: query[i] @ key[j] / scale, softmax)
+    return np.concatenate([x, attended], 1) @ w["out.weight"].T + w["out.bias"]
+
+
+def convolved(w, vectors, edges):
+    """D^-½ A D^-½, as two diagonal matrices."""
+    half = np.diag(edges.sum(1) ** -0.5)
+    for layer in range(2):
+        vectors = vectors + np.maximum(half @ edges @ half @ vectors @ w[f"refine.{layer}.project.weight"].T, 0)
+    return vectors
+
+
+def attended_to(w, vectors, edges):
+    """Item by item, over the items that it has an edge from."""
+    for layer in range(2):
+        name = f"refine.{layer}"
+        projected, found = vectors @ w[f"{name}.project.weight"].T, np.zeros_like(vectors)
+        for item in range(len(vectors)):
+            near = np.flatnonzero(edges[item])
+            for head in range(2):
+                part = projected[:, 4 * head : 4 * head + 4]
+                a = np.concatenate([w[f"{name}.ask"][head], w[f"{name}.answer"][head]])
+                scores = np.array([a @ np.concatenate([part[item], part[other]]) for other in near])
+                found[item, 4 * head : 4 * head + 4] = softmax(np.where(scores > 0, scores, 0.2 * scores)) @ part[near]
+        vectors = vectors + np.where(found > 0, found, np.exp(found) - 1)
+    return vectors
+
+
+@pytest.mark.parametrize(("name", "refined"), [("gcn", convolved), ("gat", attended_to)])
+def test_graph_encoders(name, refined):
+    encoder, vectors = encoder_of(name, seed=3)
+    batch, edges = rows(8), dense(encoder.graph)
+    assert np.array_equal(edges, edges.T)
+    assert (edges > 0).sum() > 4 * len(vectors)
+    w = weights_of(encoder)
+    known = torch.from_numpy(refined(w, vectors.double().numpy(), edges))
+    states = encoder(batch, vectors).detach().numpy()
+    for row, length in enumerate(batch.length.tolist()):
+        if length:
+            expected = read_by_last_and_attention(w, event_vectors(encoder, batch, known, row))
+            np.testing.assert_allclose(states[row, :length], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_hstu():
     def formula(w, x, gap):
         place, elapsed = instants(gap), np.cumsum(gap)

@@ -9,7 +9,7 @@ from behavior_lib.layout import conf_root
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.build import build_model, load_model, save_model
 from behavior_lib.models.encoders import ENCODERS
-from tests.encoders_example import CAUSAL, N_ITEMS, VARIANTS, WINDOW, encoder_of, noise, replaced, rows, spec_of
+from tests.encoders_example import CAUSAL, N_ITEMS, VARIANTS, WINDOW, encoder_of, fill, noise, replaced, rows, spec_of
 from tests.sequences_example import histories
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -20,7 +20,9 @@ SETS = ["transformer", "transformer, learned", "transformer, time", "hstu", "mea
 
 def model_of(variant, seed=0, **changes):
     torch.manual_seed(seed)
-    return build_model(spec_of(variant, negatives=64, boundaries=3, **changes), COUNTS)
+    model = build_model(spec_of(variant, negatives=64, boundaries=3, **changes), COUNTS)
+    fill(model.item_graph())
+    return model
 
 
 def loss_of(model, batch):
@@ -96,8 +98,8 @@ def test_the_order_of_what_came_before_inside_an_instant_does_not_count(variant)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_loss_reaches_every_weight(variant, repeat_path):
     model = model_of(variant, repeat_path=repeat_path, dropout=0.0)
-    for name, parameter in model.encoder.named_parameters():
-        if name.endswith("weight"):
+    for parameter in model.encoder.parameters():
+        if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.4)
     loss_of(model, rows(5, n=40)).backward()
     assert [name for name, parameter in model.named_parameters() if not (parameter.grad != 0).any()] == []
