@@ -89,6 +89,17 @@ class Positions(str, Enum):
     time = "time"
 
 
+class PoolingName(str, Enum):
+    newest = "newest"
+    mean = "mean"
+    attention = "attention"
+
+
+class SimilarityName(str, Enum):
+    dot = "dot"
+    cosine = "cosine"
+
+
 class Fusion(str, Enum):
     sum = "sum"
     concat = "concat"
@@ -172,6 +183,11 @@ class ModelConfig:
     use_event_type: bool = True  # inputs beside the item
     use_gap: bool = True
     use_value: bool = True
+    pooling: PoolingName = PoolingName.newest  # how states become the user's vector
+    # How users and items are compared, in the loss, in scores and in what is written: cosine has vectors of length 1.
+    similarity: SimilarityName = SimilarityName.dot
+    temperature: float = 0.05  # of cosine, which it divides
+    prefixes: list[int] = field(default_factory=list)  # widths at which the head of each vector is a good vector too
     # What is learned, by weight: next_item, and what behavior_lib/models/objectives has beside it. 0 leaves one out.
     objectives: dict[str, float] = field(default_factory=lambda: {"next_item": 1.0})
     loss: LossName = LossName.sampled_softmax  # of the vectors, over the catalogue; softmax holds positions * items

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,7 +26,9 @@ class ModelSpec:
     beside the item are read. negatives, boundaries: of the loss, see the family. loss, negative_sampling: names in
     losses/chosen.py, None for the loss's own sampling; calibration: of gbce. neighbours: of graph encoders, an item's
     heaviest edges. objectives: the weight of each thing that is learned, by its name (objectives/chosen.py); what is
-    not there weighs nothing.
+    not there weighs nothing. pooling: how states become a user (pooling.py). similarity, temperature: how users and
+    items are compared (similarity.py). prefixes: widths below dimension at which the head of each vector is to be a
+    good vector too.
     """
 
     name: str
@@ -50,6 +52,10 @@ class ModelSpec:
     negative_sampling: str | None = None
     calibration: float = 0.75
     neighbours: int = 10
+    pooling: str = "newest"
+    similarity: str = "dot"
+    temperature: float = 0.05
+    prefixes: Sequence[int] = field(default_factory=list)
     objectives: Mapping[str, float] = field(default_factory=lambda: {"next_item": 1.0})
 
     def as_json(self) -> dict[str, Any]:
@@ -99,11 +105,9 @@ class SequenceModel(nn.Module, ABC):
     def item_vectors(self) -> Tensor:
         """float32 [n_items, dimension]: one vector an item index; rows of items that are not known mean nothing."""
 
+    @abstractmethod
     def start_item_vectors(self, vectors: Tensor) -> None:
         """Take [n_items, dimension] for the vectors of the known items; rows of length 0 leave the own ones."""
-        given = self.known_items & (vectors.norm(dim=1) > 0)
-        with torch.no_grad():
-            self.item_vectors()[given] = vectors[given]
 
     def blocks(self) -> list[nn.Module]:
         """The layers that take most of the time and memory; none where there is no such part.

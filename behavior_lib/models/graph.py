@@ -89,8 +89,8 @@ def gathered(vectors: Tensor, weight: Tensor, mirrored: Tensor, graph: ItemGraph
 
 
 class _Gathered(torch.autograd.Function):
-    """Edges go both ways, so that the gradient of the vectors is gathered along the same edges: a tenth of the time
-    that the gradient of an embedding bag takes.
+    """Edges go both ways, so that the gradient of the vectors is gathered along the same edges: a twentieth of the time
+    that the gradient of an embedding bag took (100,000 items, 1.9 million edges).
     """
 
     @staticmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,9 @@ from behavior_lib.models.encoders import ENCODERS
 from behavior_lib.models.instants import InstantEnds, instant_ends
 from behavior_lib.models.losses import CatalogueLoss, repeat_softmax
 from behavior_lib.models.objectives.chosen import NEXT_ITEM, Objectives
+from behavior_lib.models.pooling import pooling_of
 from behavior_lib.models.repeat import RepeatPath, own_items
+from behavior_lib.models.similarity import Similarity
 from behavior_lib.models.transitions import ItemGraph
 from behavior_lib.tables.items import FIRST_INDEX
 
@@ -23,8 +27,8 @@ class NextItem(SequenceModel):
     """The encoder of spec.name; item vectors are both input and output (as in SASRec, Kang and McAuley 2018).
 
     The newest state is the user: of a causal encoder that of the newest event, of one that looks both ways that of a
-    hidden event behind it. A score is state · item vector + item bias + the repeat path's logit for items of the
-    user's own history.
+    hidden event behind it; or what the spec's pooling makes of the states. A score is user · item vector, or what the
+    spec's similarity makes of them, + item bias + the repeat path's logit for items of the user's own history.
     """
 
     log_share: Tensor
@@ -41,11 +45,11 @@ class NextItem(SequenceModel):
         self.catalogue_loss = CatalogueLoss(spec, self.item_counts)
         nn.init.normal_(self.items.weight, std=spec.dimension**-0.5)
         self.objectives = Objectives(spec, self.item_counts)
+        self.pooling, self.similarity = pooling_of(spec), Similarity(spec)
 
     def user_vectors(self, batch: Batch) -> Tensor:
-        """The encoder's newest state."""
-        batch = self.prepare(batch)
-        return self.newest_states(batch)
+        """What the pooling makes of the states, as the similarity compares it."""
+        return self.similarity.vectors(self.newest_states(self.prepare(batch)))
 
     def blocks(self) -> list[nn.Module]:
         """Those of the encoder."""
@@ -56,8 +60,14 @@ class NextItem(SequenceModel):
         return self.encoder.item_graph()
 
     def item_vectors(self) -> Tensor:
-        """The vectors that are input and output alike."""
-        return self.items.weight
+        """Those that are the encoder's input, as the similarity compares them."""
+        return self.similarity.vectors(self.items.weight)
+
+    def start_item_vectors(self, vectors: Tensor) -> None:
+        """As SequenceModel: the table itself takes them."""
+        given = self.known_items & (vectors.norm(dim=1) > 0)
+        with torch.no_grad():
+            self.items.weight[given] = vectors[given]
 
     def scores(self, batch: Batch) -> Tensor:
         """Vectors, bias and repeat path together."""
@@ -84,40 +94,57 @@ class NextItem(SequenceModel):
     def loss(self, batch: Batch, drawn: Drawn) -> Tensor:
         """The spec's objectives by their weights, plus full softmax of whole scores at some ends of instants.
 
-        The next item's is the spec's loss of the vectors at every instant's end. The full softmax teaches the repeat
+        The next item's is the spec's loss of the users at every instant's end. The full softmax teaches the repeat
         path alone: vectors that also had to please it ranked worse.
         """
         ends = instant_ends(batch)
-        states = self.states(batch) if self.is_causal else batch.value.new_empty(len(batch), 0, self.spec.dimension)
-        loss = self.objectives.loss(self, batch, states, drawn)
+        no_users = batch.value.new_empty(len(batch), 0, self.spec.dimension)
+        users = self._in_windows(batch, self.pooling) if self.is_causal else no_users
+        loss = self.objectives.loss(self, batch, users, drawn)
         if (weight := self.spec.objectives.get(NEXT_ITEM, 0.0)) > 0:
             owner, targets = known_targets(ends, batch)
-            loss = loss + weight * self.item_loss(states[ends.row, ends.column], owner, targets, drawn)
+            loss = loss + weight * self.item_loss(users[ends.row, ends.column], owner, targets, drawn)
         if self.repeat is not None and len(ends):
-            loss = loss + self._repeat_loss(self.repeat, states.detach(), batch, ends.select(drawn["boundaries"]))
+            loss = loss + self._repeat_loss(self.repeat, users.detach(), batch, ends.select(drawn["boundaries"]))
         return loss
 
     def states(self, batch: Batch) -> Tensor:
         """float32 [n, L, d]: the state of each event, read in windows; what stands at padding means nothing."""
+        return self._in_windows(batch, lambda states: states)
+
+    def _in_windows(self, batch: Batch, change: Callable[[Tensor], Tensor]) -> Tensor:
         window, place = batch.windows(self.encoder.columns)
-        states: Tensor = self.encoder(window, self.items.weight)
+        states = change(self.encoder(window, self.items.weight))
         pieces = -(-batch.columns // self.encoder.columns)
         whole = states.new_zeros(len(batch) * pieces, *states.shape[1:]).index_copy(0, place, states)
         return whole.view(len(batch), -1, self.spec.dimension)[:, : batch.columns]
 
     def item_loss(self, states: Tensor, owner: Tensor, targets: Tensor, drawn: Drawn) -> Tensor:
-        """The spec's loss over the catalogue: how far states [m, d] are from the items that each of them owns."""
-        loss: Tensor = self.catalogue_loss(states, owner, targets, self.items.weight, self.bias, drawn["negatives"])
+        """The spec's loss over the catalogue: how far states [m, d] are from the items that each of them owns.
+
+        With prefixes the mean of it over all widths, the whole one among them: Matryoshka representation learning
+        (Kusupati et al. 2022, eq. 1 with equal weights), the biases being shared.
+        """
+        pairs = [(states, self.items.weight)]
+        pairs += [(states[:, :width], self.items.weight[:, :width]) for width in self.spec.prefixes]
+        losses = [self._catalogue_loss(*pair, owner, targets, drawn["negatives"]) for pair in pairs]
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+    def _catalogue_loss(
+        self, states: Tensor, items: Tensor, owner: Tensor, targets: Tensor, negatives: Tensor
+    ) -> Tensor:
+        asked, vectors = self.similarity.asked(states), self.similarity.vectors(items)
+        loss: Tensor = self.catalogue_loss(asked, owner, targets, vectors, self.bias, negatives)
         return loss
 
-    def _repeat_loss(self, repeat: RepeatPath, states: Tensor, batch: Batch, ends: InstantEnds) -> Tensor:
+    def _repeat_loss(self, repeat: RepeatPath, users: Tensor, batch: Batch, ends: InstantEnds) -> Tensor:
         past = batch.rows(ends.row).cut(ends.column + 1)
         own = own_items(past)
         owner, targets = known_targets(ends, batch)
         with torch.no_grad():
             # A state that looks both ways has seen the targets: then each end is read once more, cut there.
-            users = states[ends.row, ends.column] if self.is_causal else self.newest_states(past)
-            logits = self._vector_logits(users)
+            chosen = users[ends.row, ends.column] if self.is_causal else self.newest_states(past)
+            logits = self._vector_logits(chosen)
             everything, own_logit = logits.logsumexp(1), logits.gather(1, own.item)
             target_logit = logits[owner, targets]
         addend = repeat(own, self.log_share, own_logit)
@@ -125,14 +152,14 @@ class NextItem(SequenceModel):
         return loss + SHRINKAGE * repeat.shrinkage(own)
 
     def newest_states(self, batch: Batch) -> Tensor:
-        """float32 [n, d]: the newest state of each row of a prepared batch; 0 for a row without events."""
+        """float32 [n, d]: the user of each row of a prepared batch, of any length; 0 for a row without events."""
         window = self.encoder.asked(batch)
-        states: Tensor = self.encoder(window, self.items.weight)
+        users: Tensor = self.pooling(self.encoder(window, self.items.weight))
         newest = (window.length - 1).clamp(min=0)
-        return states[torch.arange(len(window)), newest] * (batch.length > 0)[:, None]
+        return users[torch.arange(len(window)), newest] * (batch.length > 0)[:, None]
 
-    def _vector_logits(self, states: Tensor) -> Tensor:
-        return self.only_candidates(torch.addmm(self.bias, states, self.items.weight.T))
+    def _vector_logits(self, users: Tensor) -> Tensor:
+        return self.only_candidates(torch.addmm(self.bias, self.similarity.asked(users), self.item_vectors().T))
 
 
 def known_targets(ends: InstantEnds, batch: Batch) -> tuple[Tensor, Tensor]:

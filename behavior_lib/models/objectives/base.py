@@ -20,7 +20,7 @@ class Encodes(Protocol):
         """float32 [n, L, d]: the state of each event; what stands at padding means nothing."""
 
     def newest_states(self, batch: Batch) -> Tensor:
-        """float32 [n, d]: the users' vectors; 0 for a row without events."""
+        """float32 [n, d]: the users, of any length; 0 for a row without events."""
 
     def item_vectors(self) -> Tensor:
         """float32 [n_items, d]."""
@@ -33,9 +33,9 @@ class Encodes(Protocol):
 class Task:
     """One training step as all objectives see it.
 
-    batch: prepared rows. states: float32 [n, L, d], of the batch as it is, made once for all objectives, for those that
-    need a causal encoder; without columns where the encoder is none. drawn: what the objective drew, and `negatives`
-    for item_loss.
+    batch: prepared rows. states: float32 [n, L, d], the users after each event of the batch as it is, made once for all
+    objectives that need a causal encoder; without columns where the encoder is none. drawn: what the objective drew,
+    and `negatives` for item_loss.
     """
 
     model: Encodes
@@ -52,10 +52,12 @@ class Objective(nn.Module, ABC):
     """Something to learn. What it needs beside the encoder (heads, a decoder) are its own parameters.
 
     needs_causal: whether it asks the states of the batch as it is for what comes later, so that an encoder that looks
-    both ways would have seen the answer.
+    both ways would have seen the answer. teaches_users: whether it reads users, and not the states of single events
+    alone, of which a pooling with weights would learn nothing.
     """
 
     needs_causal: ClassVar[bool] = False
+    teaches_users: ClassVar[bool] = True
 
     def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
         """spec: of the model that it teaches. item_counts: int64 [n_items], counts in train."""

@@ -41,7 +41,7 @@ class Objectives(nn.Module):
     def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
         """Raises ConfigError where `check_objectives` does."""
         super().__init__()
-        check_objectives(spec.name, spec.objectives)
+        check_objectives(spec.name, spec.pooling, spec.objectives)
         self.weights = {name: weight for name, weight in spec.objectives.items() if weight > 0 and name != NEXT_ITEM}
         self.parts = nn.ModuleDict({name: OBJECTIVES[name](spec, item_counts) for name in self.weights})
 
@@ -63,9 +63,9 @@ class Objectives(nn.Module):
         return [(name, part) for name, part in self.parts.items() if isinstance(part, Objective)]
 
 
-def check_objectives(encoder: str, weights: Mapping[str, float]) -> None:
-    """Raises ConfigError for an unknown name, a weight below 0, where nothing would be learned, and where an encoder,
-    by its name, would have seen what it is asked for.
+def check_objectives(encoder: str, pooling: str, weights: Mapping[str, float]) -> None:
+    """Raises ConfigError for an unknown name, a weight below 0, where nothing would be learned, where an encoder, by
+    its name, would have seen what it is asked for, and where nothing teaches what a pooling makes of states.
     """
     for name, weight in weights.items():
         where = f"model.objectives.{name}"
@@ -81,3 +81,7 @@ def check_objectives(encoder: str, weights: Mapping[str, float]) -> None:
     if not any(weights.values()):
         mend = f"--set model.objectives.{NEXT_ITEM}=1"
         raise ConfigError("no objective has a weight", where="model.objectives", value=dict(weights), mend=mend)
+    learned = [name for name, weight in weights.items() if weight > 0]
+    if pooling != "newest" and not any(name == NEXT_ITEM or OBJECTIVES[name].teaches_users for name in learned):
+        mend = "--set model.pooling=newest, or a weight for an objective that reads users: sub_sequences, augmentations"
+        raise ConfigError("no objective teaches users", where="model.pooling", value=pooling, mend=mend)

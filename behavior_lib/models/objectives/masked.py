@@ -24,6 +24,8 @@ class MaskedItems(Objective):
     instant it will know nothing either.
     """
 
+    teaches_users = False
+
     def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
         """See Objective."""
         super().__init__(spec, item_counts)
