@@ -73,6 +73,7 @@ class ModelSpec:
 
 
 Drawn = Mapping[str, Tensor]
+DONE = "done"  # in Drawn: float32 [], the share of a run's steps before this one; where it is not there all are done
 
 
 class SequenceModel(nn.Module, ABC):
@@ -132,7 +133,7 @@ class SequenceModel(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: Batch, drawn: Drawn) -> Tensor:
-        """The scalar to minimise on a prepared batch of training rows. drawn: what `draw` gave for it."""
+        """The scalar to minimise on a prepared batch of training rows. drawn: what `draw` gave for it, and DONE."""
 
     def prepare(self, batch: Batch) -> Batch:
         """The newest `spec.length` events, unseen items and event types read as unknown."""

@@ -6,7 +6,7 @@ import math
 import resource
 import time
 from collections.abc import Callable, Sequence
-from itertools import islice
+from itertools import count, islice
 from typing import Protocol
 
 import numpy as np
@@ -153,7 +153,10 @@ class _Trainer:
         self._model.train()
         began, before = time.monotonic(), progress.seconds
         batches = self._train.epoch(progress.epoch, progress.step * settings.accumulate, progress.earlier)
-        with Prefetch(map(self._prepare, batches), AHEAD) as ready:
+        # Batches are made ahead of the steps: each one's own follows from its place.
+        first = progress.done
+        steps = (first + place // settings.accumulate for place in count())
+        with Prefetch(map(self._prepare, batches, steps), AHEAD) as ready:
             while progress.step < self._steps[progress.epoch]:
                 is_last = self._step(list(islice(ready, settings.accumulate)), should_stop())
                 tick()
@@ -164,11 +167,14 @@ class _Trainer:
                     return True
         return False
 
-    def _prepare(self, numbered: NumberedHistories) -> Prepared:
-        """What is drawn belongs to the batch: it follows neither from the rank nor from what was drawn before."""
+    def _prepare(self, numbered: NumberedHistories, step: int) -> Prepared:
+        """What is drawn belongs to the batch: it follows neither from the rank nor from what was drawn before.
+
+        step: those of the run before the batch's own.
+        """
         seeds = np.random.SeedSequence((self._settings.seed, self.progress.epoch, numbered.number))
         for_dropout, for_loss = (int(seed) for seed in seeds.generate_state(2, np.uint64))
-        return self._placed.prepare(numbered.histories, for_loss, for_dropout)
+        return self._placed.prepare(numbered.histories, for_loss, for_dropout, step / self._total)
 
     def _step(self, batches: Sequence[Prepared], wants_stop: bool) -> bool:
         """One step of the optimizer. No batch: this rank has none left. Returns whether a rank wants to stop."""

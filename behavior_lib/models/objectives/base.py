@@ -35,7 +35,7 @@ class Task:
 
     batch: prepared rows. states: float32 [n, L, d], the users after each event of the batch as it is, made once for all
     objectives that need a causal encoder; without columns where the encoder is none. drawn: what the objective drew,
-    and `negatives` for item_loss.
+    `negatives` for item_loss, and DONE.
     """
 
     model: Encodes
