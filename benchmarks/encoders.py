@@ -18,9 +18,11 @@ from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.causal import WindowEncoder
 from behavior_lib.models.encoders import ENCODERS
+from behavior_lib.models.transitions import Transitions
+from behavior_lib.tables.items import FIRST_INDEX
 from benchmarks.jobs import say
 
-N_ITEMS = 1000
+N_ITEMS, EVENTS = 1000, 10_000  # the events are those of the item graph
 VARIANTS = {
     **{name: [f"model.name={name}"] for name in ENCODERS if name != "transformer_repeat"},
     "transformer, positions: learned": ["model.name=transformer", "model.positions=learned"],
@@ -66,7 +68,12 @@ def build(changes: Sequence[str], arguments: argparse.Namespace) -> WindowEncode
         dropout=model.dropout,
         positions=model.positions.value,
     )
-    return ENCODERS[model.name](spec)
+    encoder = ENCODERS[model.name](spec)
+    if (graph := encoder.item_graph()) is not None:
+        transitions = Transitions(N_ITEMS)
+        transitions.add(torch.randint(FIRST_INDEX, N_ITEMS, (EVENTS,)), torch.arange(EVENTS))
+        graph.take(*transitions.edges(spec.neighbours))
+    return encoder
 
 
 def random_batch(rows: int, columns: int) -> Batch:
