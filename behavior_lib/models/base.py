@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.successors import SuccessorPath
+from behavior_lib.models.transitions import ItemGraph
 from behavior_lib.tables.items import FIRST_INDEX, PADDING_INDEX, UNKNOWN_INDEX
 
 
@@ -25,8 +26,11 @@ class ModelSpec:
     only counts in the repeat path. successors: items that followed an item, kept for the successor path; 0: without it.
     n_items, n_event_types: highest index in train + 1. The use_* flags say which inputs
     beside the item are read. negatives, boundaries: of the loss, see the family. loss, negative_sampling: names in
-    losses/chosen.py, None for the loss's own sampling; calibration: of gbce. objectives: the weight of each thing that
-    is learned, by its name (objectives/chosen.py); what is not there weighs nothing.
+    losses/chosen.py, None for the loss's own sampling; calibration: of gbce. neighbours: of graph encoders, an item's
+    heaviest edges. objectives: the weight of each thing that is learned, by its name (objectives/chosen.py); what is
+    not there weighs nothing. pooling: how states become a user (pooling.py). similarity, temperature: how users and
+    items are compared (similarity.py). prefixes: widths below dimension at which the head of each vector is to be a
+    good vector too.
     """
 
     name: str
@@ -50,6 +54,11 @@ class ModelSpec:
     loss: str = "sampled_softmax"
     negative_sampling: str | None = None
     calibration: float = 0.75
+    neighbours: int = 10
+    pooling: str = "newest"
+    similarity: str = "dot"
+    temperature: float = 0.05
+    prefixes: Sequence[int] = field(default_factory=list)
     objectives: Mapping[str, float] = field(default_factory=lambda: {"next_item": 1.0})
 
     def as_json(self) -> dict[str, Any]:
@@ -67,6 +76,7 @@ class ModelSpec:
 
 
 Drawn = Mapping[str, Tensor]
+DONE = "done"  # in Drawn: float32 [], the share of a run's steps before this one; where it is not there all are done
 
 
 class SequenceModel(nn.Module, ABC):
@@ -101,11 +111,9 @@ class SequenceModel(nn.Module, ABC):
     def item_vectors(self) -> Tensor:
         """float32 [n_items, dimension]: one vector an item index; rows of items that are not known mean nothing."""
 
+    @abstractmethod
     def start_item_vectors(self, vectors: Tensor) -> None:
         """Take [n_items, dimension] for the vectors of the known items; rows of length 0 leave the own ones."""
-        given = self.known_items & (vectors.norm(dim=1) > 0)
-        with torch.no_grad():
-            self.item_vectors()[given] = vectors[given]
 
     def blocks(self) -> list[nn.Module]:
         """The layers that take most of the time and memory; none where there is no such part.
@@ -113,6 +121,10 @@ class SequenceModel(nn.Module, ABC):
         Training may compute them in bfloat16, compile them, or compute them once more in the backward pass.
         """
         return []
+
+    def item_graph(self) -> ItemGraph | None:
+        """What training fills with the transitions of train before its first step; None where there is no such part."""
+        return None
 
     @abstractmethod
     def scores(self, batch: Batch) -> Tensor:
@@ -126,7 +138,7 @@ class SequenceModel(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: Batch, drawn: Drawn) -> Tensor:
-        """The scalar to minimise on a prepared batch of training rows. drawn: what `draw` gave for it."""
+        """The scalar to minimise on a prepared batch of training rows. drawn: what `draw` gave for it, and DONE."""
 
     def prepare(self, batch: Batch) -> Batch:
         """The newest `spec.length` events, unseen items and event types read as unknown."""

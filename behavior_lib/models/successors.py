@@ -23,8 +23,8 @@ from behavior_lib.models.slots import Grouping, Slots, inputs, slot_network
 
 FOLDS = 4
 SOURCES = 20  # newest events whose successors are scored
-DECAYS = (0.5, 0.8, 0.97)  # of a source's weight, by instants before the newest
-N_FEATURES = len(DECAYS) + 3
+DECAYS = (0.5, 0.97)  # of a source's weight, by instants before the newest
+N_FEATURES = len(DECAYS) + 4
 LEAST_COUNT, SMALLEST = 1e-3, 1e-4  # a pair that is left with less has none; added before a logarithm
 
 
@@ -83,8 +83,9 @@ class SuccessorPath(nn.Module):
 
         own: int64 [n, L], these. item_counts: int64 [n_items], counts in train. fold: int64 [n], whose counts to leave
         out, where they are known; None: none. A slot's features, over the events that it is a successor of: the
-        logarithms of the sums of count / sqrt(count of the event's item), by each decay, and of the sum of count /
-        count of the event's item; log(1 + number of these events); log(1 + the history's length).
+        logarithms of the sums of count / sqrt(count of the event's item), by age (1, 1/2, 1/3, …) and by each decay,
+        and of the sum of count / count of the event's item; log(1 + number of these events); log(1 + the history's
+        length).
         """
         newest = batch.newest(SOURCES)
         number = instant_numbers(newest)
@@ -97,7 +98,8 @@ class SuccessorPath(nn.Module):
             count = count.masked_fill(count < LEAST_COUNT, 0)
         n_source = item_counts[source].clamp(min=1).float()[..., None]
         scaled = count / n_source.sqrt()
-        values = torch.stack([*(scaled * decay**ago for decay in DECAYS), count / n_source, (count > 0).float()], 3)
+        aged = [scaled / (1 + ago), *(scaled * decay**ago for decay in DECAYS)]
+        values = torch.stack([*aged, count / n_source, (count > 0).float()], 3)
         return _summed(self.successor[source].long() * (count > 0), values, own, batch.length)
 
     def forward(self, slots: Slots, log_share: Tensor, logit: Tensor) -> Tensor:

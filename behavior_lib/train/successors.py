@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,31 +15,38 @@ from behavior_lib.models.instants import instant_numbers
 from behavior_lib.models.successors import FOLDS, SuccessorCounts, fold_of
 from behavior_lib.tables.items import FIRST_INDEX
 from behavior_lib.tables.sequences import TRAIN
+from behavior_lib.train.communicator import Communicator
 from behavior_lib.train.settings import FitSettings
 
 REACH = 10  # instants from an item to its furthest successor
-DECAY = 0.8  # of a pair's weight for each instant that lies between
-BACKWARDS = 0.5  # weight of a pair read from its end
 ROWS_AT_ONCE = 256
 MOST_PAIRS = 100_000_000  # that are held, 8 bytes each, before the rarest are dropped
 
 
-def count_successors(
-    model: SequenceModel, snapshot: Snapshot, settings: FitSettings, alive: Callable[[], None] = lambda: None
-) -> SuccessorCounts:
-    """Read the train split once and count for the model's successor path. alive: called at every batch."""
-    counter = SuccessorCounter(model.spec.n_items)
-    for rows in Loader(snapshot, TRAIN, ROWS_AT_ONCE, settings.reader, settings.seed).in_order():
-        alive()
-        counter.add(model.prepare(Batch.from_histories(rows.histories)))
-    return counter.best(model.spec.successors)
+def start_successors(
+    model: SequenceModel, snapshot: Snapshot, settings: FitSettings, communicator: Communicator
+) -> None:
+    """Give the model's successor path, where it has one, its counts, on all ranks alike.
+
+    Rank 0 reads the train split once. The model is on the CPU.
+    """
+    if (path := model.successors) is None:
+        return
+    buffers = path.prepare_for_counts()
+    if communicator.rank == 0:
+        counter = SuccessorCounter(model.spec.n_items)
+        for rows in Loader(snapshot, TRAIN, ROWS_AT_ONCE, settings.reader, settings.seed).in_order():
+            communicator.alive()
+            counter.add(model.prepare(Batch.from_histories(rows.histories)))
+        path.take(counter.best(model.spec.successors))
+    communicator.broadcast(buffers)
 
 
 class SuccessorCounter:
     """Weighted numbers of how often an item of one instant is followed by an item of a later one, by fold of the row.
 
-    A pair whose items stand d <= REACH instants apart in one row adds DECAY**(d - 1), and BACKWARDS times as much to
-    the pair that is read from its end. An item counts once an instant, and is no successor of itself. Where more than
+    An item that comes d <= REACH instants after another in one row adds 1 / d to that pair. An item counts once an
+    instant, and is no successor of itself. Where more than
     `most` distinct pairs come together, those below a weight that doubles until enough are gone are forgotten, as in
     lossy counting (Manku and Motwani 2002): memory stays bounded, and what is forgotten is rare.
     """
@@ -71,15 +76,14 @@ class SuccessorCounter:
         self._forget()
 
     def best(self, kept: int) -> SuccessorCounts:
-        """Of each item the `kept` successors with the highest count / sqrt(the successor's sum of counts)."""
+        """Of each item the `kept` successors with the highest counts, lower item indexes first among equals."""
         total = sum(self._folds[1:], self._folds[0]).tocsr()
         total.sort_indices()
-        scale = np.sqrt(np.maximum(np.asarray(total.sum(axis=0)).ravel(), 1))
         item = np.zeros((self._n_items, kept), np.int64)
         for source in np.flatnonzero(np.diff(total.indptr)):
             own = slice(total.indptr[source], total.indptr[source + 1])
             followers, weight = total.indices[own], total.data[own]
-            first = np.argsort(-weight / scale[followers], kind="stable")[:kept]
+            first = np.argsort(-weight, kind="stable")[:kept]
             item[source, : len(first)] = followers[first]
         counts = [_at(counted, item) for counted in (total, *self._folds)]
         return SuccessorCounts(torch.from_numpy(item), counts[0], torch.stack(counts[1:]))
@@ -103,9 +107,9 @@ def _nearness(instants: NDArray[np.int64]) -> sparse.csr_matrix:
     for step in range(1, min(REACH, n - 1) + 1):
         apart = instants[step:] - instants[:-step]
         first = np.flatnonzero(apart <= REACH)
-        weight = (DECAY ** (apart[first] - 1.0)).astype(np.float32)
+        weight = (1 / apart[first]).astype(np.float32)
         forwards = forwards + sparse.csr_matrix((weight, (first, first + step)), (n, n))
-    return forwards + BACKWARDS * forwards.T
+    return forwards
 
 
 def _at(counted: sparse.csr_matrix, item: NDArray[np.int64]) -> torch.Tensor:

@@ -18,12 +18,14 @@ from behavior_lib.data.order import MIXED_BATCHES
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
 from behavior_lib.models.build import build_model
 from behavior_lib.tables.sequences import TRAIN
+from behavior_lib.train.communicator import SingleProcess
 from behavior_lib.train.device import PlacedModel, Prepared
 from behavior_lib.train.loop import steps_of
 from behavior_lib.train.optimizer import Optimizer
 from behavior_lib.train.rowwise import sparse_tables
 from behavior_lib.train.settings import RunSettings
-from behavior_lib.train.successors import count_successors
+from behavior_lib.train.start import start_item_graph
+from behavior_lib.train.successors import start_successors
 
 TRIED = 6  # batches; the first warms up
 _BYTES_A_COLUMN = 4
@@ -97,10 +99,10 @@ def overfit(run: RunSettings, snapshot: Snapshot, counts: TrainCounts, steps: in
 
 def _begin(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> tuple[PlacedModel, Optimizer]:
     torch.manual_seed(run.fit.seed)
-    placed = PlacedModel(build_model(run.spec, torch.from_numpy(counts.items)), run.fit)
-    if (path := placed.model.successors) is not None:
-        path.prepare_for_counts()
-        path.take(count_successors(placed.twin, snapshot, run.fit))
+    model = build_model(run.spec, torch.from_numpy(counts.items))
+    start_item_graph(model, snapshot, run.fit, SingleProcess())
+    start_successors(model, snapshot, run.fit, SingleProcess())
+    placed = PlacedModel(model, run.fit)
     return placed, Optimizer(placed.model, run.fit)
 
 

@@ -12,7 +12,7 @@ from behavior_lib.models.successors import FOLDS, fold_of
 from behavior_lib.train.communicator import SingleProcess
 from behavior_lib.train.loop import fit
 from behavior_lib.train.store import FolderStore
-from behavior_lib.train.successors import BACKWARDS, DECAY, REACH, SuccessorCounter
+from behavior_lib.train.successors import REACH, SuccessorCounter
 from tests.sequences_example import frame, histories, write
 from tests.train.test_fit import SETTINGS, Watcher, new_model
 
@@ -39,8 +39,7 @@ def slow_counts(lists, gaps, folds):
                 if 0 < second - first <= REACH:
                     for one in here:
                         for other in there - {one}:
-                            found[fold, one, other] += DECAY ** (second - first - 1)
-                            found[fold, other, one] += BACKWARDS * DECAY ** (second - first - 1)
+                            found[fold, one, other] += 1 / (second - first)
     return found
 
 
@@ -65,15 +64,14 @@ def test_counts_are_those_of_the_definition_whatever_comes_together(seed):
         assert found[key] == pytest.approx(weight, rel=1e-5), key
 
 
-def test_the_best_are_often_there_for_how_often_they_follow_anything():
-    """Of 3: 4 follows three times and 5 twice; but 4 follows everything."""
-    lists = [[3, 4], [3, 4], [3, 4], [3, 5], [3, 5], *([item, 4] for item in range(6, 12))]
+def test_the_best_are_those_that_follow_most():
+    lists = [[3, 4], [3, 4], [3, 5], [3, 5], [3, 6], [3, 6], [3, 6], [7, 8]]
     counter = SuccessorCounter(N_ITEMS)
     counter.add(Batch.from_histories(histories(lists, 4)))
-    counts = counter.best(1)
-    # 5 follows but twice: 2 / sqrt(2) is above 3 / sqrt(9).
-    assert counts.item[3].tolist() == [5]
-    assert counts.count[3].tolist() == [2.0]
+    counts = counter.best(2)
+    # Of two that follow as often the lower index is kept.
+    assert (counts.item[3].tolist(), counts.count[3].tolist()) == ([6, 4], [3.0, 2.0])
+    assert (counts.item[7].tolist(), counts.count[7].tolist()) == ([8, 0], [1.0, 0.0])
     assert SuccessorCounter(N_ITEMS).best(2).count.abs().sum() == 0
 
 
@@ -82,8 +80,8 @@ def test_beyond_the_bound_what_is_rare_is_forgotten_first():
     counter = SuccessorCounter(N_ITEMS, most=3)
     counter.add(Batch.from_histories(histories(lists, 4)))
     counts = counter.best(1)
-    assert (counts.count[3].tolist(), counts.count[4].tolist()) == ([64.0], [32.0])
-    assert int((counts.count > 0).sum()) == 2
+    assert counts.count[3].tolist() == [64.0]
+    assert int((counts.count > 0).sum()) == 1
 
 
 def test_pairs_that_a_few_rows_share_are_learned_from_counts(tmp_path):

@@ -52,7 +52,9 @@ def slow_features(counts, items, gaps, fold):
             if left < 1e-3 or follower in items:
                 continue
             n = int(COUNTS[item])
-            parts = [left / math.sqrt(n) * decay ** int(instants[-1] - instant) for decay in DECAYS] + [left / n, 1.0]
+            ago = int(instants[-1] - instant)
+            weights = [1 / (1 + ago), *(decay**ago for decay in DECAYS)]
+            parts = [*(left / math.sqrt(n) * weight for weight in weights), left / n, 1.0]
             sums[follower] = [a + b for a, b in zip(sums.get(follower, [0.0] * len(parts)), parts, strict=True)]
     return {
         item: [*(math.log(part + 1e-4) for part in parts[:-1]), math.log1p(parts[-1]), math.log1p(len(items))]
