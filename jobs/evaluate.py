@@ -1,12 +1,13 @@
 """Judge the newest model beside the baselines, and make it the champion where it is better."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from behavior_lib.errors import DataRefused
-from behavior_lib.evaluation.baselines import Scorer
+from behavior_lib.errors import ConfigError, DataRefused
+from behavior_lib.evaluation.baselines import Scorer, check_choice
 from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict, judge
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.inference.renumber import Renumbering
@@ -33,6 +34,7 @@ class Evidence:
 
 def run(job: Job) -> Summary:
     """Judge the challenger (the champion where there is none) on both splits, and open the gate on validation."""
+    check_choice(job.config.evaluate.baselines, job.config.evaluate.gate)
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
     champion, challenger = registry.resolve(CHAMPION), registry.resolve(CHALLENGER)
     subject = challenger or champion
@@ -118,9 +120,24 @@ def _verdict(job: Job, evidence: Evidence, split: str, encoders: dict[str, Encod
     if users is None:
         return None
     n_items = len(evidence.vocabulary.item_ids)
-    others = baselines(evidence.events, evidence.items, sequences, users, n_items, config.recent_days)
+    others = baselines(evidence.events, evidence.items, sequences, users, n_items, config)
+    tell_left_out(job, others.left_out)
     models = {name: _scorer(encoder, users, evidence.vocabulary) for name, encoder in encoders.items()}
-    return judge(split, {**models, **others.scorers}, users.targets, others.catalogue, config.k, config.batch_size)
+    methods = {**models, **others.scorers}
+    return judge(split, methods, users.targets, others.catalogue, config.k, config.batch_size, config.gate)
+
+
+def tell_left_out(job: Job, names: Sequence[str]) -> None:
+    """Say which baselines are not judged. Raises ConfigError where the gate cannot do without them."""
+    if not names:
+        return
+    config = job.config.evaluate
+    reason = f"there are more than {config.most_events} events (evaluate.most_events)"
+    needed = [name for name in config.gate if name in names]
+    if needed:
+        mend = "raise evaluate.most_events, or name others in evaluate.gate"
+        raise ConfigError(f"the gate needs {', '.join(needed)}, and {reason}", mend=mend)
+    job.progress.warn(f"{', '.join(names)} are left out: {reason}")
 
 
 def _scorer(encoder: Encoder, users: JudgedUsers, vocabulary: Vocabulary) -> Scorer:

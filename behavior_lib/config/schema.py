@@ -242,6 +242,22 @@ class TuneConfig:
 class EvaluateConfig:
     k: int = 10
     recent_days: int = 28  # window of the recent-popularity baseline
+    # What is judged beside the model: behavior_lib/evaluation/baselines.
+    baselines: list[str] = field(
+        default_factory=lambda: [
+            "popularity",
+            "recent_popularity",
+            "own_frequency",
+            "decayed_own_frequency",
+            "transitions",
+            "item_knn",
+            "tifu_knn",
+            "ease",
+        ]
+    )
+    # Of these, what a model must beat to become the champion.
+    gate: list[str] = field(default_factory=lambda: ["popularity", "recent_popularity", "own_frequency"])
+    most_events: int = 20_000_000  # on the driver; above, baselines that need whole histories are left out
     batch_size: int = 128
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,14 @@ MODEL, CHAMPION = "model", "champion"
 class Verdict:
     """How the methods did on one split, user by user in one order.
 
-    results: MODEL, CHAMPION where the present champion was judged beside it, and every baseline by its name.
+    results: MODEL, CHAMPION where the present champion was judged beside it, and every baseline by its name. gate: the
+    baselines that a challenger must beat.
     """
 
     split: str
     k: int
     results: Mapping[str, Ranking]
+    gate: tuple[str, ...]
 
     @property
     def n_users(self) -> int:
@@ -101,21 +103,23 @@ def judge(
     catalogue: NDArray[np.bool_],
     k: int,
     batch_size: int,
+    gate: Sequence[str] | None = None,
 ) -> Verdict:
     """Rank the whole catalogue for every user of a split with each method.
 
     methods: MODEL, CHAMPION if there is one, and at least one baseline. targets: [n, m] distinct item indexes of each
     user's next session, right-padded with 0; targets outside the catalogue count as misses. catalogue: bool [V], the
-    items known before the cut. At most batch_size × V scores are held at a time.
+    items known before the cut. gate: the baselines that a challenger must beat; None: all. At most batch_size × V
+    scores are held at a time.
     Raises DataRefused where the split has no user or nothing was known before the cut.
     """
     if not len(targets):
         raise DataRefused("no user to judge on", where=f"split {split} of sequences", mend="move the cut: split.days")
     if not catalogue.any():
         raise DataRefused("no item before the cut", where=f"split {split}", mend="move the cut: split.days")
-    return Verdict(
-        split, k, {name: _rank(scorer, targets, catalogue, k, batch_size) for name, scorer in methods.items()}
-    )
+    results = {name: _rank(scorer, targets, catalogue, k, batch_size) for name, scorer in methods.items()}
+    baselines = [name for name in methods if name not in (MODEL, CHAMPION)]
+    return Verdict(split, k, results, tuple(baselines if gate is None else gate))
 
 
 def _rank(
@@ -129,12 +133,13 @@ def _rank(
 
 
 def check_gate(verdict: Verdict) -> None:
-    """Let a challenger through when its mean NDCG@k is above every baseline's and not below the champion's.
+    """Let a challenger through when its mean NDCG@k is above that of every baseline of the gate and not below the
+    champion's.
 
     Raises GateNotPassed, with the figures, otherwise.
     """
     own = verdict.ndcg(MODEL)
-    stronger = [name for name in verdict.baselines if verdict.ndcg(name) >= own]
+    stronger = [name for name in verdict.gate if verdict.ndcg(name) >= own]
     if CHAMPION in verdict.results and verdict.ndcg(CHAMPION) > own:
         stronger.append(CHAMPION)
     if stronger:

@@ -3,16 +3,19 @@
 import numpy as np
 import pytest
 
+from behavior_lib.config.schema import EvaluateConfig
 from behavior_lib.errors import ConfigError
 from behavior_lib.evaluation.baselines import (
+    COUNTED,
     DECAYED_OWN_FREQUENCY,
     FROM_HISTORIES,
+    POPULARITY,
     Ease,
     ItemKnn,
     OwnFrequency,
     TifuKnn,
     Transitions,
-    check_names,
+    check_choice,
 )
 from behavior_lib.evaluation.interactions import Interactions
 
@@ -206,7 +209,9 @@ def test_transitions_are_their_formula(setting):
 
 def test_first_order_transitions_by_hand():
     # After {3, 4} came {5}, after {5} came {4}; user 1 has {3}: 5 scores (1 + 1/5) / (1 + 1), others popularity / 2.
-    scores = Transitions(interactions([[[3, 4], [5], [4]], [[3]]]), V, orders=1, history=1)(slice(1, 2))
+    scores = Transitions(interactions([[[3, 4], [5], [4]], [[3]]]), V, orders=1, history=1, source_power=1.0)(
+        slice(1, 2)
+    )
     shares = {4: 2 / 5, 5: 1 / 5}
     assert scores[0, 5] == pytest.approx((1 + shares[5]) / 2)
     assert scores[0, 4] == pytest.approx(shares[4] / 2)
@@ -214,7 +219,9 @@ def test_first_order_transitions_by_hand():
 
 def test_of_each_item_the_likeliest_successors_are_kept():
     histories = [[[3], [4]], [[3], [4]], [[3], [5]], [[3], [6]]]
-    scores = Transitions(interactions([*histories, [[3]]]), V, history=1, neighbours=2, smoothing=1e-9)(slice(4, 5))[0]
+    scores = Transitions(
+        interactions([*histories, [[3]]]), V, history=1, source_power=1.0, neighbours=2, smoothing=1e-9
+    )(slice(4, 5))[0]
     assert scores[[4, 5]].tolist() == pytest.approx([1 / 2, 1 / 4])
     assert scores[6] < 1e-9
 
@@ -278,9 +285,18 @@ def test_one_user_alone_is_scored(name):
     assert FROM_HISTORIES[name](interactions([[]]), V)(slice(0, 1)).shape == (1, V)
 
 
-def test_unknown_baseline_names_the_nearest():
-    check_names([DECAYED_OWN_FREQUENCY, "popularity"], "evaluate.baselines")
+def test_choices_that_cannot_be_are_refused():
+    check_choice([DECAYED_OWN_FREQUENCY, POPULARITY], [POPULARITY])
     with pytest.raises(
         ConfigError, match=r"unknown baseline in evaluate.baselines: 'tifu_nn'; did you mean tifu_knn\?"
     ):
-        check_names(["ease", "tifu_nn"], "evaluate.baselines")
+        check_choice(["ease", "tifu_nn"], ["ease"])
+    with pytest.raises(ConfigError, match=r"unknown baseline in evaluate.gate: 'ease'; known there: popularity"):
+        check_choice([POPULARITY], ["ease"])
+    with pytest.raises(ConfigError, match="no baseline to beat in evaluate.gate; name one of popularity"):
+        check_choice([POPULARITY], [])
+
+
+def test_all_baselines_are_judged_and_those_that_count_guard_the_gate():
+    assert EvaluateConfig().baselines == [*COUNTED, *FROM_HISTORIES]
+    assert EvaluateConfig().gate == list(COUNTED)

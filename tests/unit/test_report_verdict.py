@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from behavior_lib.config.schema import EvaluateConfig
 from behavior_lib.report.verdict import method_name, metric_name, split_tables, verdict, wins
 from tests.report_example import scores
 
@@ -24,6 +25,13 @@ def test_a_lost_comparison_names_the_baseline_that_won():
         "The difference is more than twice its standard error, taken user by user."
     )
     assert not wins(scores(0.15))
+
+
+def test_every_baseline_has_a_name_that_is_not_its_key():
+    for name in EvaluateConfig().baselines:
+        assert method_name(name) != name.replace("_", " ").capitalize()
+    lost = [replace(score, method="tifu_knn") if score.method == "own_frequency" else score for score in scores(0.15)]
+    assert "the baseline “habits of the user and of similar ones (TIFU-KNN)” ranks best" in verdict(lost)
 
 
 def test_a_lead_that_could_be_chance_is_called_so():
@@ -84,5 +92,5 @@ def test_test_comes_before_validation():
 
 
 def test_unknown_methods_and_metrics_get_readable_names():
-    assert method_name("item_knn") == "Item knn"
+    assert method_name("nearest_shop") == "Nearest shop"
     assert metric_name("gini@20") == "gini@20"

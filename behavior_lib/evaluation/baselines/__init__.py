@@ -11,7 +11,7 @@ from behavior_lib.evaluation.baselines.chosen import (
     RECENT_POPULARITY,
     TIFU_KNN,
     TRANSITIONS,
-    check_names,
+    check_choice,
 )
 from behavior_lib.evaluation.baselines.ease import Ease
 from behavior_lib.evaluation.baselines.item_knn import ItemKnn
@@ -39,5 +39,5 @@ __all__ = [
     "Scorer",
     "TifuKnn",
     "Transitions",
-    "check_names",
+    "check_choice",
 ]

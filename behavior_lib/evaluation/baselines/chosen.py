@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from behavior_lib.config.keys import nearest
 from behavior_lib.errors import ConfigError
@@ -30,11 +30,18 @@ FROM_HISTORIES: Mapping[str, Callable[[Interactions, int], Scorer]] = {
 }
 
 
-def check_names(names: Iterable[str], where: str, known: Iterable[str] = (*COUNTED, *FROM_HISTORIES)) -> None:
-    """Raises ConfigError, with the nearest known name, for a name that is none. where: the key that holds them."""
-    known = tuple(known)
-    for name in names:
-        if name not in known:
-            near = nearest(name, known)
-            mend = f"did you mean {near}?" if near else f"known: {', '.join(known)}"
-            raise ConfigError("unknown baseline", where=where, value=name, mend=mend)
+def check_choice(baselines: Sequence[str], gate: Sequence[str]) -> None:
+    """Raises ConfigError for a baseline that does not exist, and for a gate of none or of others than the baselines."""
+    for name in baselines:
+        _check_known(name, (*COUNTED, *FROM_HISTORIES), "evaluate.baselines")
+    for name in gate:
+        _check_known(name, baselines, "evaluate.gate")
+    if not gate:
+        raise ConfigError("no baseline to beat", where="evaluate.gate", mend=f"name one of {', '.join(baselines)}")
+
+
+def _check_known(name: str, known: Sequence[str], where: str) -> None:
+    if name not in known:
+        near = nearest(name, known)
+        mend = f"did you mean {near}?" if near else f"known there: {', '.join(known)}"
+        raise ConfigError("unknown baseline", where=where, value=name, mend=mend)

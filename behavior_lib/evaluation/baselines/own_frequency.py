@@ -16,39 +16,18 @@ MICROSECONDS_A_DAY = 86_400_000_000
 class OwnFrequency:
     """Each user's own past items by how often the user had them; equal counts, and items never had, by popularity.
 
-    offsets: int64 [n + 1]; user u of the split had items[offsets[u]:offsets[u + 1]] (item indexes, each once), counts
-    of them likewise, over the whole history before the cut. popularity: int64 [V], events of each item before the cut.
+    own: int64 CSR [n, V], each user's count of each item that the user had, over the whole history before the cut.
+    popularity: int64 [V], events of each item before the cut.
     """
 
-    def __init__(
-        self,
-        offsets: NDArray[np.int64],
-        items: NDArray[np.int64],
-        counts: NDArray[np.int64],
-        popularity: NDArray[np.int64],
-    ) -> None:
-        self._offsets, self._items = offsets, items
-        self._popularity = popularity_levels(popularity)
+    def __init__(self, own: csr_array, popularity: NDArray[np.int64]) -> None:
+        self._own, self._popularity = own, popularity_levels(popularity)
         # One more event of the user's own outweighs any popularity. Whole numbers below 2^53: exact in float64.
-        self._own = counts.astype(np.float64) * (self._popularity.max(initial=0) + 1)
-
-    @classmethod
-    def from_pairs(
-        cls,
-        users: NDArray[np.int64],
-        items: NDArray[np.int64],
-        counts: NDArray[np.int64],
-        n_users: int,
-        popularity: NDArray[np.int64],
-    ) -> OwnFrequency:
-        """From one row a (user, item) in any order. users: positions in the split, 0 … n_users - 1."""
-        order = np.argsort(users, kind="stable")
-        offsets = np.searchsorted(users[order], np.arange(n_users + 1))
-        return cls(offsets.astype(np.int64), items[order], counts[order], popularity)
+        self._one_more = float(self._popularity.max(initial=0)) + 1
 
     @classmethod
     def decayed(
-        cls, interactions: Interactions, n_items: int, half_life: float = 60.0, unit: int = MICROSECONDS_A_DAY
+        cls, interactions: Interactions, n_items: int, half_life: float = 120.0, unit: int = MICROSECONDS_A_DAY
     ) -> OwnFrequency:
         """By the sum over the user's events of an item of 2^(-age / half_life) in place of their number.
 
@@ -66,15 +45,14 @@ class OwnFrequency:
         offsets = np.searchsorted(users, np.arange(interactions.n_users + 1))
         shape = interactions.n_users, n_items
         own = csr_array((_places(users, weights, offsets), items, offsets), shape=shape)[interactions.judged]
-        return cls(own.indptr, own.indices, own.data, interactions.popularity(n_items))
+        return cls(own, interactions.popularity(n_items))
 
     def __call__(self, rows: slice) -> Scores:
         """float64 [n, V]: ordered by own count, then by popularity."""
-        scores = np.tile(self._popularity, (rows.stop - rows.start, 1))
-        bounds = self._offsets[rows.start : rows.stop + 1]
-        user = np.repeat(np.arange(rows.stop - rows.start), np.diff(bounds))
-        own = slice(bounds[0], bounds[-1])
-        scores[user, self._items[own]] += self._own[own]
+        own = self._own[rows]
+        scores = np.tile(self._popularity, (own.shape[0], 1))
+        user = np.repeat(np.arange(own.shape[0]), np.diff(own.indptr))
+        scores[user, own.indices] += own.data * self._one_more
         return scores
 
 
