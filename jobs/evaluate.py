@@ -124,7 +124,17 @@ def _verdict(job: Job, evidence: Evidence, split: str, encoders: dict[str, Encod
     tell_left_out(job, others.left_out)
     models = {name: _scorer(encoder, users, evidence.vocabulary) for name, encoder in encoders.items()}
     methods = {**models, **others.scorers}
-    return judge(split, methods, users.targets, others.catalogue, config.k, config.batch_size, config.gate)
+    return judge(
+        split,
+        methods,
+        users.targets,
+        others.catalogue,
+        config.k,
+        config.batch_size,
+        gate=config.gate,
+        more_k=config.more_k,
+        background=others.background,
+    )
 
 
 def tell_left_out(job: Job, names: Sequence[str]) -> None:

@@ -240,7 +240,8 @@ class TuneConfig:
 
 @dataclass
 class EvaluateConfig:
-    k: int = 10
+    k: int = 10  # places that count in the headline, the gate and the report
+    more_k: list[int] = field(default_factory=lambda: [1, 5, 20])  # figures of as many places stand beside it
     recent_days: int = 28  # window of the recent-popularity baseline
     # What is judged beside the model: behavior_lib/evaluation/baselines.
     baselines: list[str] = field(

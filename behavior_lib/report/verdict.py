@@ -87,6 +87,11 @@ def metric_name(metric: str) -> str:
     return _METRICS.get(stem, stem.replace("_", " ")) + at + k
 
 
+def headline(scores: Iterable[Score], k: int) -> tuple[Score, ...]:
+    """The figures that the page shows: over all targets, and of k places where they are of any number."""
+    return tuple(score for score in scores if score.metric in {*(f"{stem}@{k}" for stem in _METRICS), "mrr"})
+
+
 def split_tables(scores: Sequence[Score]) -> tuple[SplitTable, ...]:
     """One table a split, test first, then validation, then the rest by name."""
     splits = sorted({score.split for score in scores}, key=lambda name: (name != TEST, name != VALIDATION, name))

@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 
 from behavior_lib.config.schema import EvaluateConfig
 from behavior_lib.data.histories import Histories
+from behavior_lib.evaluation.background import Background
 from behavior_lib.evaluation.baselines import (
     FROM_HISTORIES,
     OWN_FREQUENCY,
@@ -53,13 +54,18 @@ class JudgedUsers:
 
 @dataclass(frozen=True)
 class Baselines:
-    """scorers by name, in the configured order. catalogue: bool [V], the items that were known before the cut.
-    left_out: names of those whose histories were too many for the driver.
+    """scorers by name, in the configured order. background: what they are told apart by. left_out: names of those
+    whose histories were too many for the driver.
     """
 
     scorers: dict[str, Scorer]
-    catalogue: NDArray[np.bool_]
+    background: Background
     left_out: tuple[str, ...]
+
+    @property
+    def catalogue(self) -> NDArray[np.bool_]:
+        """bool [V], the items that were known before the cut."""
+        return self.background.popularity > 0
 
 
 def read_vocabulary(items: DataFrame, event_types: DataFrame, buckets: Iterable[Buckets] = ()) -> Vocabulary:
@@ -126,14 +132,17 @@ def baselines(
     popularity, recent = _popularity(seen, numbers, n_items, users.as_of - timedelta(days=config.recent_days))
     named = [name for name in config.baselines if name in FROM_HISTORIES]
     left_out = tuple(named) if popularity.sum() > config.most_events else ()
-    scorers: dict[str, Scorer] = {POPULARITY: Popularity(popularity), RECENT_POPULARITY: Popularity(recent)}
-    if OWN_FREQUENCY in config.baselines:
-        scorers[OWN_FREQUENCY] = OwnFrequency(_own_counts(seen, numbers, sequences, users, n_items), popularity)
+    background = Background(popularity, _own_counts(seen, numbers, sequences, users, n_items))
+    scorers: dict[str, Scorer] = {
+        POPULARITY: Popularity(popularity),
+        RECENT_POPULARITY: Popularity(recent),
+        OWN_FREQUENCY: OwnFrequency(background.own, popularity),
+    }
     if named and not left_out:
         histories = interactions(seen.join(numbers, EVENTS.item_id), users)
         scorers |= {name: FROM_HISTORIES[name](histories, n_items) for name in named}
     chosen = {name: scorers[name] for name in config.baselines if name in scorers}
-    return Baselines(chosen, popularity > 0, left_out)
+    return Baselines(chosen, background, left_out)
 
 
 def interactions(numbered: DataFrame, users: JudgedUsers) -> Interactions:

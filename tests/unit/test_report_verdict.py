@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from behavior_lib.config.schema import EvaluateConfig
-from behavior_lib.report.verdict import method_name, metric_name, split_tables, verdict, wins
+from behavior_lib.report.verdict import headline, method_name, metric_name, split_tables, verdict, wins
 from tests.report_example import scores
 
 
@@ -85,6 +85,14 @@ def test_whiskers_end_inside_the_box():
     (table,) = split_tables(scores())
     assert (table.rows[0].percent, table.rows[0].low, table.rows[0].high) == (94.98, 89.96, 100.0)
     assert all(0 <= row.low <= row.percent <= row.high <= 100 for row in table.rows)
+
+
+def test_figures_of_groups_and_of_other_places_are_not_on_the_page():
+    other = [replace(score, metric=score.metric.replace("@10", "@20"), value=1.0) for score in scores()[:3]]
+    group = [replace(score, metric=f"{score.metric}|novel", value=1.0) for score in scores()[:3]]
+    extra = [replace(score, metric="novelty@10") for score in scores()[:1]]
+    assert headline([*other, *group, *scores(), *extra], 10) == scores()
+    assert [score.metric for score in headline([*other, *scores()], 20)][:2] == ["hit_rate@20", "recall@20"]
 
 
 def test_test_comes_before_validation():
