@@ -243,7 +243,7 @@ class EvaluateConfig:
     k: int = 10  # places that count in the headline, the gate and the report
     more_k: list[int] = field(default_factory=lambda: [1, 5, 20])  # figures of as many places stand beside it
     recent_days: int = 28  # window of the recent-popularity baseline
-    # What is judged beside the model: behavior_lib/evaluation/baselines.
+    # What is judged beside the model: behavior_lib/evaluation/baselines. als, Spark's own, is there too.
     baselines: list[str] = field(
         default_factory=lambda: [
             "popularity",
@@ -259,6 +259,7 @@ class EvaluateConfig:
     # Of these, what a model must beat to become the champion.
     gate: list[str] = field(default_factory=lambda: ["popularity", "recent_popularity", "own_frequency"])
     most_events: int = 20_000_000  # on the driver; above, baselines that need whole histories are left out
+    checkpoints: str = "${paths.var}/als"  # folder that every executor reaches, of the baseline als
     batch_size: int = 128
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from behavior_lib.evaluation.baselines import (
+    ALS,
     DECAYED_OWN_FREQUENCY,
     EASE,
     ITEM_KNN,
@@ -32,6 +33,7 @@ _METHODS = {
     ITEM_KNN: "Items of the same users (item-kNN)",
     TIFU_KNN: "Habits of the user and of similar ones (TIFU-KNN)",
     EASE: "Linear item model (EASE)",
+    ALS: "Matrix factorisation (ALS)",
 }
 _METRICS = {"ndcg": "NDCG", "hit_rate": "Hit rate", "recall": "Recall", "mrr": "MRR", "coverage": "Coverage"}
 _EXPLAINED = {

@@ -18,16 +18,19 @@ from behavior_lib.config.schema import EvaluateConfig
 from behavior_lib.data.histories import Histories
 from behavior_lib.evaluation.background import Background
 from behavior_lib.evaluation.baselines import (
+    ALS,
     FROM_HISTORIES,
     OWN_FREQUENCY,
     POPULARITY,
     RECENT_POPULARITY,
+    Factors,
     OwnFrequency,
     Popularity,
     Scorer,
 )
 from behavior_lib.evaluation.interactions import Interactions
 from behavior_lib.inference.vocabulary import Vocabulary
+from behavior_lib.spark.factors import FACTORS, implicit_factors
 from behavior_lib.spark.splits import before
 from behavior_lib.spark.vocabulary import known_before
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
@@ -132,7 +135,8 @@ def baselines(
     popularity, recent = _popularity(seen, numbers, n_items, users.as_of - timedelta(days=config.recent_days))
     named = [name for name in config.baselines if name in FROM_HISTORIES]
     left_out = tuple(named) if popularity.sum() > config.most_events else ()
-    background = Background(popularity, _own_counts(seen, numbers, sequences, users, n_items))
+    pairs = seen.groupBy(EVENTS.user_id, EVENTS.item_id).agg(F.count("*").alias(_COUNT)).join(numbers, EVENTS.item_id)
+    background = Background(popularity, _own_counts(pairs, sequences, users, n_items))
     scorers: dict[str, Scorer] = {
         POPULARITY: Popularity(popularity),
         RECENT_POPULARITY: Popularity(recent),
@@ -141,6 +145,8 @@ def baselines(
     if named and not left_out:
         histories = interactions(seen.join(numbers, EVENTS.item_id), users)
         scorers |= {name: FROM_HISTORIES[name](histories, n_items) for name in named}
+    if ALS in config.baselines and popularity.any():
+        scorers[ALS] = _als(pairs, sequences, users, popularity, config.checkpoints)
     chosen = {name: scorers[name] for name in config.baselines if name in scorers}
     return Baselines(chosen, background, left_out)
 
@@ -168,16 +174,29 @@ def _popularity(
     return counts[0], counts[1]
 
 
-def _own_counts(
-    seen: DataFrame, numbers: DataFrame, sequences: DataFrame, users: JudgedUsers, n_items: int
-) -> csr_array:
+def _own_counts(pairs: DataFrame, sequences: DataFrame, users: JudgedUsers, n_items: int) -> csr_array:
     """int64 CSR [n, V]: how often each judged user had each item."""
-    pairs = seen.groupBy(EVENTS.user_id, EVENTS.item_id).agg(F.count("*").alias(_COUNT)).join(numbers, EVENTS.item_id)
     judged = pairs.join(sequences.select(SEQUENCES.user_id), SEQUENCES.user_id, "left_semi")
     own = _lists(judged, ITEMS.item_index, _COUNT)
     user = np.repeat(pd.Index(users.user_ids).get_indexer(own[EVENTS.user_id]), own[_COUNT].str.len())
     place = user, _joined(own[ITEMS.item_index])
     return csr_array((_joined(own[_COUNT]), place), shape=(len(users.user_ids), n_items))
+
+
+def _als(
+    pairs: DataFrame, sequences: DataFrame, users: JudgedUsers, popularity: NDArray[np.int64], checkpoints: str
+) -> Factors:
+    of_users, of_items = implicit_factors(pairs, _COUNT, checkpoints)
+    of_judged = of_users.join(sequences.select(SEQUENCES.user_id), SEQUENCES.user_id, "left_semi")
+
+    found, items = _collect(of_judged), _collect(of_items)
+    rows = pd.Index(users.user_ids).get_indexer(found[EVENTS.user_id])
+    vectors = np.stack(items[FACTORS].to_list())
+    item_factors = np.zeros((len(popularity), vectors.shape[1]), dtype=np.float32)
+    item_factors[items[ITEMS.item_index]] = vectors
+    user_factors = np.full((len(users.user_ids), vectors.shape[1]), np.nan, dtype=np.float32)
+    user_factors[rows] = np.reshape(found[FACTORS].to_list(), (len(rows), -1))
+    return Factors(user_factors, item_factors, popularity)
 
 
 def _lists(rows: DataFrame, *columns: str) -> Any:

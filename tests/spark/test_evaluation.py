@@ -10,8 +10,9 @@ from pyspark.sql import functions as F
 
 from behavior_lib.config.schema import EvaluateConfig
 from behavior_lib.errors import ConfigError
-from behavior_lib.evaluation.baselines import DECAYED_OWN_FREQUENCY, EASE, OWN_FREQUENCY, POPULARITY
+from behavior_lib.evaluation.baselines import ALS, DECAYED_OWN_FREQUENCY, EASE, OWN_FREQUENCY, POPULARITY
 from behavior_lib.spark.evaluation import JudgedUsers, baselines, interactions
+from behavior_lib.spark.factors import FACTORS, implicit_factors
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.tables import EVENTS, ITEMS, SEQUENCES
 from jobs.evaluate import tell_left_out
@@ -74,6 +75,38 @@ def test_too_many_events_leave_out_what_needs_them_all(seen):
     found = baselines(*seen, 6, config)
     assert (list(found.scorers), found.left_out) == ([OWN_FREQUENCY], (EASE, DECAYED_OWN_FREQUENCY))
     assert baselines(*seen, 6, replace(config, most_events=4)).left_out == ()
+
+
+def test_user_factors_are_the_least_squares_of_their_counts(seen, tmp_path):
+    events, items, *_ = seen
+    counts = events.join(items, "item_id").groupBy("user_id", "item_index").count()
+    rank, regularisation, alpha = 3, 0.2, 4.0
+    of_users, of_items = implicit_factors(
+        counts, "count", str(tmp_path), rank=rank, iterations=2, regularisation=regularisation, alpha=alpha
+    )
+    y = {row.item_index: np.array(row[FACTORS]) for row in of_items.collect()}
+    assert set(y) == {3, 4, 5}
+    matrix = np.stack(list(y.values()))
+    own = {("u", 3): 3, ("u", 4): 1, ("u", 5): 1, ("other", 4): 1, ("v", 4): 1}
+    found = {row.user_id: np.array(row[FACTORS]) for row in of_users.collect()}
+    assert set(found) == {"u", "other", "v"}
+    for user, vector in found.items():
+        left, right = matrix.T @ matrix, np.zeros(rank)
+        had = [(item, count) for (who, item), count in own.items() if who == user]
+        left += regularisation * len(had) * np.eye(rank)
+        for item, count in had:
+            left += alpha * count * np.outer(y[item], y[item])
+            right += (1 + alpha * count) * y[item]
+        np.testing.assert_allclose(vector, np.linalg.solve(left, right), rtol=1e-4, atol=1e-6)
+
+
+def test_als_scores_by_dot_products_and_popularity(seen, tmp_path):
+    found = baselines(*seen, 6, EvaluateConfig(baselines=[ALS], most_events=0, checkpoints=str(tmp_path)))
+    scores = found.scorers[ALS](slice(0, 2))
+    assert scores.shape == (2, 6)
+    assert scores[0, 3:5].min() > 0.2  # both were had
+    assert (scores[0, [0, 1, 2, 5]] == 0).all()
+    assert scores[1, 3] == scores[1, 4] > scores[1, 5]  # nothing was had: popularity
 
 
 def test_what_is_left_out_is_told_and_the_gate_never_goes_without():

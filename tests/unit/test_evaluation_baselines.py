@@ -11,6 +11,7 @@ from behavior_lib.evaluation.baselines import (
     FROM_HISTORIES,
     POPULARITY,
     Ease,
+    Factors,
     ItemKnn,
     OwnFrequency,
     TifuKnn,
@@ -123,7 +124,7 @@ def test_item_knn_is_its_formula(neighbours, shrinkage):
                 similar[i, j] = both / ((one * other) ** 0.5 + shrinkage)
     for row in similar:
         row[sorted(range(V), key=lambda j: (-row[j], j))[neighbours:]] = 0
-    found = ItemKnn(interactions(histories), V, neighbours, shrinkage)(slice(0, 25))
+    found = ItemKnn(interactions(histories), V, neighbours=neighbours, shrinkage=shrinkage)(slice(0, 25))
     for user in range(25):
         expected = matrix[user] @ similar
         np.testing.assert_allclose(found[user][expected > 0], expected[expected > 0], rtol=1e-12)
@@ -276,6 +277,13 @@ def test_batches_rows_and_events_of_one_instant_have_no_order(name):
     # A user without history is shown what is popular.
     popularity = counts(histories)[3:]
     np.testing.assert_array_equal(np.argsort(-whole[25, 3:], kind="stable"), np.argsort(-popularity, kind="stable"))
+
+
+def test_users_without_vectors_get_popularity():
+    users, items = np.array([[1, 2], [np.nan, np.nan]], np.float32), np.array([[0, 0], [3, 1], [-1, 0.5]], np.float32)
+    scores = Factors(users, items, np.array([0, 2, 7]))(slice(0, 2))
+    assert scores[0].tolist() == [0, 5, 0]
+    assert scores[1, 0] < scores[1, 1] < scores[1, 2]
 
 
 @pytest.mark.parametrize("name", FROM_HISTORIES)

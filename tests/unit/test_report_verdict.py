@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from behavior_lib.config.schema import EvaluateConfig
+from behavior_lib.evaluation.baselines import ALS
 from behavior_lib.report.verdict import headline, method_name, metric_name, split_tables, verdict, wins
 from tests.report_example import scores
 
@@ -28,7 +29,7 @@ def test_a_lost_comparison_names_the_baseline_that_won():
 
 
 def test_every_baseline_has_a_name_that_is_not_its_key():
-    for name in EvaluateConfig().baselines:
+    for name in (*EvaluateConfig().baselines, ALS):
         assert method_name(name) != name.replace("_", " ").capitalize()
     lost = [replace(score, method="tifu_knn") if score.method == "own_frequency" else score for score in scores(0.15)]
     assert "the baseline “habits of the user and of similar ones (TIFU-KNN)” ranks best" in verdict(lost)

@@ -1,6 +1,7 @@
 """What every model must beat: methods that only count, scored for the same users over the same catalogue."""
 
 from behavior_lib.evaluation.baselines.chosen import (
+    ALS,
     COUNTED,
     DECAYED_OWN_FREQUENCY,
     EASE,
@@ -14,6 +15,7 @@ from behavior_lib.evaluation.baselines.chosen import (
     check_choice,
 )
 from behavior_lib.evaluation.baselines.ease import Ease
+from behavior_lib.evaluation.baselines.factors import Factors
 from behavior_lib.evaluation.baselines.item_knn import ItemKnn
 from behavior_lib.evaluation.baselines.own_frequency import OwnFrequency
 from behavior_lib.evaluation.baselines.popularity import Popularity
@@ -22,6 +24,7 @@ from behavior_lib.evaluation.baselines.tifu_knn import TifuKnn
 from behavior_lib.evaluation.baselines.transitions import Transitions
 
 __all__ = [
+    "ALS",
     "COUNTED",
     "DECAYED_OWN_FREQUENCY",
     "EASE",
@@ -33,6 +36,7 @@ __all__ = [
     "TIFU_KNN",
     "TRANSITIONS",
     "Ease",
+    "Factors",
     "ItemKnn",
     "OwnFrequency",
     "Popularity",

@@ -16,9 +16,11 @@ from behavior_lib.evaluation.interactions import Interactions
 
 POPULARITY, RECENT_POPULARITY, OWN_FREQUENCY = "popularity", "recent_popularity", "own_frequency"
 DECAYED_OWN_FREQUENCY, TRANSITIONS, ITEM_KNN = "decayed_own_frequency", "transitions", "item_knn"
-TIFU_KNN, EASE = "tifu_knn", "ease"
+TIFU_KNN, EASE, ALS = "tifu_knn", "ease", "als"
 
 COUNTED = (POPULARITY, RECENT_POPULARITY, OWN_FREQUENCY)  # whose counts are taken where the events are
+
+FACTORISED = (ALS,)  # in Spark
 
 # Made of whole histories and the number of item indexes.
 FROM_HISTORIES: Mapping[str, Callable[[Interactions, int], Scorer]] = {
@@ -33,7 +35,7 @@ FROM_HISTORIES: Mapping[str, Callable[[Interactions, int], Scorer]] = {
 def check_choice(baselines: Sequence[str], gate: Sequence[str]) -> None:
     """Raises ConfigError for a baseline that does not exist, and for a gate of none or of others than the baselines."""
     for name in baselines:
-        _check_known(name, (*COUNTED, *FROM_HISTORIES), "evaluate.baselines")
+        _check_known(name, (*COUNTED, *FROM_HISTORIES, *FACTORISED), "evaluate.baselines")
     for name in gate:
         _check_known(name, baselines, "evaluate.gate")
     if not gate:

@@ -25,7 +25,9 @@ class ItemKnn:
     neighbours an item, at work VALUES_HELD values of the product.
     """
 
-    def __init__(self, interactions: Interactions, n_items: int, neighbours: int = 100, shrinkage: float = 0.0) -> None:
+    def __init__(
+        self, interactions: Interactions, n_items: int, *, neighbours: int = 100, shrinkage: float = 20.0
+    ) -> None:
         had = interactions.had(n_items)
         by_item = had.T.tocsr()
         n = np.diff(by_item.indptr).astype(np.float64)
