@@ -264,6 +264,12 @@ class EvaluateConfig:
 
 
 @dataclass
+class CompareConfig:
+    models: list[str] = field(default_factory=list)  # versions or aliases of mlflow.model_name; others beside the first
+    split: str = "test"  # or validation
+
+
+@dataclass
 class MlflowConfig:
     tracking_uri: str = "sqlite:///${paths.var}/mlflow.db"
     artifacts: str = "${paths.var}/mlflow-artifacts"  # of experiments made in a sqlite store
@@ -320,6 +326,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
     mlflow: MlflowConfig = field(default_factory=MlflowConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     maintain: MaintainConfig = field(default_factory=MaintainConfig)

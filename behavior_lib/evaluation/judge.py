@@ -116,24 +116,42 @@ def judge(
     more_k: Sequence[int] = (),
     background: Background | None = None,
 ) -> Verdict:
-    """Rank the whole catalogue for every user of a split with each method.
+    """Rank the whole catalogue for every user of a split with each method: `rank_methods`.
 
-    methods: MODEL, CHAMPION if there is one, and at least one baseline. targets: [n, m] distinct item indexes of each
-    user's next session, right-padded with 0; targets outside the catalogue count as misses. catalogue: bool [V], the
-    items known before the cut. gate: the baselines that a challenger must beat; None: all. more_k, background: as
-    RankingMeter takes them. At most batch_size × V scores are held at a time.
+    methods: MODEL, CHAMPION if there is one, and at least one baseline. gate: the baselines that a challenger must
+    beat; None: all.
+    """
+    results = rank_methods(split, methods, targets, catalogue, k, batch_size, more_k=more_k, background=background)
+    baselines = [name for name in methods if name not in (MODEL, CHAMPION)]
+    return Verdict(split, results, tuple(baselines if gate is None else gate))
+
+
+def rank_methods(
+    split: str,
+    methods: Mapping[str, Scorer],
+    targets: NDArray[np.integer[Any]],
+    catalogue: NDArray[np.bool_],
+    k: int,
+    batch_size: int,
+    *,
+    more_k: Sequence[int] = (),
+    background: Background | None = None,
+) -> dict[str, Ranking]:
+    """How each method ranks the whole catalogue for the users of a split.
+
+    targets: [n, m] distinct item indexes of each user's next session, right-padded with 0; targets outside the
+    catalogue count as misses. catalogue: bool [V], the items known before the cut. more_k, background: as RankingMeter
+    takes them. At most batch_size × V scores are held at a time.
     Raises DataRefused where the split has no user or nothing was known before the cut.
     """
     if not len(targets):
         raise DataRefused("no user to judge on", where=f"split {split} of sequences", mend="move the cut: split.days")
     if not catalogue.any():
         raise DataRefused("no item before the cut", where=f"split {split}", mend="move the cut: split.days")
-    results = {
+    return {
         name: _rank(scorer, targets, RankingMeter(k, catalogue, more_k, background), batch_size)
         for name, scorer in methods.items()
     }
-    baselines = [name for name in methods if name not in (MODEL, CHAMPION)]
-    return Verdict(split, results, tuple(baselines if gate is None else gate))
 
 
 def _rank(scorer: Scorer, targets: NDArray[np.integer[Any]], meter: RankingMeter, batch_size: int) -> Ranking:

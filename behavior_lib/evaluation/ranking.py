@@ -66,14 +66,15 @@ class Ranking:
 
     def all_metrics(self) -> dict[str, Metric]:
         """Those of the headline, of every other k, and of groups of targets (`ndcg@10|novel`)."""
-        return {**_means(self._by_user()), **self._coverage(self.ks)}
+        return {**_means(self.by_user()), **self._coverage(self.ks)}
 
     def lead_errors(self, other: Ranking) -> dict[str, float | None]:
         """Each metric's paired standard error of this ranking's mean minus the other's, on the same users."""
-        pairs = zip(self._by_user(), other._by_user(), strict=True)
+        pairs = zip(self.by_user(), other.by_user(), strict=True)
         return {name: Metric.over_users(own - theirs).standard_error for (name, own), (_, theirs) in pairs}
 
-    def _by_user(self) -> Iterator[tuple[str, Values]]:
+    def by_user(self) -> Iterator[tuple[str, Values]]:
+        """Every metric but coverage by name, float64 [n], NaN for users who do not count; for all in one order."""
         yield from self.headline.items()
         for k in self.ks[1:]:
             yield from ((name, values) for name, values in self._at(k) if "@" in name)

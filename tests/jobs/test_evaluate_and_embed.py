@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from behavior_lib.cli import load_job
 from behavior_lib.config.loader import load
-from behavior_lib.errors import DataRefused, GateNotPassed
+from behavior_lib.errors import ConfigError, DataRefused, GateNotPassed
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import build_model, save_model
@@ -126,7 +126,7 @@ def job(warehouse, request):
 def new_version(job, tmp_path):
     """Registers an untrained model that knows all but the newest fifty items."""
 
-    def register():
+    def register(seed=5):
         run = job("evaluate")
         config = run.config.mlflow
         registry = Registry(config.tracking_uri, config.model_name)
@@ -142,7 +142,7 @@ def new_version(job, tmp_path):
             heads=1,
             layers=1,
         )
-        torch.manual_seed(5)
+        torch.manual_seed(seed)
         save_model(build_model(spec, torch.arange(n_items) % 9), tmp_path / "checkpoint")
         experiment = registry.experiment("behavior", config.artifacts)
         run_id = MlflowClient(config.tracking_uri).create_run(experiment).info.run_id
@@ -215,6 +215,29 @@ def test_a_judged_champion_is_left_alone_until_a_challenger_comes(job, new_versi
     }
     assert after["model", "mrr"].value == after["champion", "mrr"].value > 0
     assert evaluations(job("evaluate"), version.version) == before
+
+
+def test_versions_are_compared_with_the_first_on_the_same_users(warehouse, job, new_version):
+    registry, version = new_version()
+    make_champion(registry, version, job)
+    told = run(job("evaluate"))
+    new_version(seed=6)
+    names = [f"mlflow.model_name={registry.model_name}", "compare.models=[champion,2]"]
+    compared = run(Job("compare", load("test", "compare", [*warehouse, *names])))
+    assert compared["versions"] == {"champion": 1, "2": 2}
+    assert (compared["compared_with"], compared["split"]) == ("champion", "test")
+    for name in ("ndcg@10", "coverage@10", "novelty@10"):
+        assert compared["metrics"][f"test.champion.{name}"] == told["metrics"][f"test.model.{name}"]
+    difference = compared["differences"]["2"]["mrr"]
+    figures = compared["metrics"]
+    assert difference["value"] == pytest.approx(figures["test.2.mrr"] - figures["test.champion.mrr"])
+    assert difference["value"] != 0 < difference["standard_error"]
+    assert "ndcg@10|novel" in compared["differences"]["2"]
+
+    refused = {"[champion,9]": r"no such version in model .*: '9'", "[1,champion]": "there is nothing to compare"}
+    for models, sentence in refused.items():
+        with pytest.raises(ConfigError, match=sentence):
+            run(Job("compare", load("test", "compare", [*warehouse, names[0], f"compare.models={models}"])))
 
 
 def test_without_a_model_both_jobs_say_what_to_run(job):
