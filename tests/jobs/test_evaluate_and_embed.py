@@ -240,7 +240,9 @@ def test_versions_are_compared_with_the_first_on_the_same_users(warehouse, job, 
             run(Job("compare", load("test", "compare", [*warehouse, names[0], f"compare.models={models}"])))
 
 
-def test_without_a_model_both_jobs_say_what_to_run(job):
+def test_without_a_model_both_jobs_say_what_to_run(job, warehouse):
+    with pytest.raises(ConfigError, match=r"unknown baseline in evaluate.baselines: 'eas'; did you mean ease\?"):
+        run(Job("evaluate", load("test", "evaluate", [*warehouse, "evaluate.baselines=[eas]"])))
     with pytest.raises(DataRefused, match=r"there is no model to judge in model .*; run train first"):
         run(job("evaluate"))
     with pytest.raises(DataRefused, match=r"no version has passed the gate in model .*; run train and evaluate first"):

@@ -301,7 +301,7 @@ def test_choices_that_cannot_be_are_refused():
         check_choice(["ease", "tifu_nn"], ["ease"])
     with pytest.raises(ConfigError, match=r"unknown baseline in evaluate.gate: 'ease'; known there: popularity"):
         check_choice([POPULARITY], ["ease"])
-    with pytest.raises(ConfigError, match="no baseline to beat in evaluate.gate; name one of popularity"):
+    with pytest.raises(ConfigError, match="no baseline to beat in evaluate.gate; name one of evaluate.baselines"):
         check_choice([POPULARITY], [])
 
 

@@ -39,7 +39,7 @@ def check_choice(baselines: Sequence[str], gate: Sequence[str]) -> None:
     for name in gate:
         _check_known(name, baselines, "evaluate.gate")
     if not gate:
-        raise ConfigError("no baseline to beat", where="evaluate.gate", mend=f"name one of {', '.join(baselines)}")
+        raise ConfigError("no baseline to beat", where="evaluate.gate", mend="name one of evaluate.baselines")
 
 
 def _check_known(name: str, known: Sequence[str], where: str) -> None:

@@ -27,15 +27,15 @@ def highest_by_row(block_of: Callable[[slice], csr_array], n_rows: int, width: i
 
 
 def _highest(block: csr_array, most: int) -> csr_array:
-    kept, offsets = [np.zeros(0, dtype=np.int64)], [0]
-    for start, end in zip(block.indptr[:-1], block.indptr[1:], strict=True):
-        values = block.data[start:end]
-        places = np.flatnonzero(values > 0)
-        chosen = places[highest(values[places], block.indices[start:end][places], most)]
-        kept.append(start + chosen)
-        offsets.append(offsets[-1] + len(chosen))
-    places = np.concatenate(kept)
-    return csr_array((block.data[places], block.indices[places], np.array(offsets)), shape=block.shape)
+    kept = block.data > 0
+    n_positive = np.diff(np.append(0, np.cumsum(kept))[block.indptr])
+    for row in np.flatnonzero(n_positive > most):
+        places = block.indptr[row] + np.flatnonzero(kept[block.indptr[row] : block.indptr[row + 1]])
+        chosen = places[highest(block.data[places], block.indices[places], most)]
+        kept[places] = False
+        kept[chosen] = True
+    offsets = np.append(0, np.cumsum(np.minimum(n_positive, most)))
+    return csr_array((block.data[kept], block.indices[kept], offsets), shape=block.shape)
 
 
 def highest(values: NDArray[np.float64], columns: NDArray[np.integer[Any]], most: int) -> NDArray[np.int64]:
