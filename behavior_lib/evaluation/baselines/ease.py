@@ -12,7 +12,7 @@ from behavior_lib.evaluation.ranking import Scores
 
 
 class Ease:
-    """EASE (Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019, equations 5 and 8).
+    """EASE (Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019).
 
         P = (XᵀX + λ I)⁻¹        B_ij = -P_ij / P_jj, B_jj = 0        score(u, ·) = X_u B
 
@@ -20,13 +20,13 @@ class Ease:
     popular items take part (of equal ones the lower indexes); all others score below all of these, by popularity.
     Users without any of them get popularity.
 
-    With M = min(most_items, V): time M³ once and M × (items had) a user; memory at most 24 M² bytes while it is made
-    (600 MB with the default) and 8 M² after.
+    With M = min(most_items, V): time M³ once and M × (items had) a user; memory at most 25 M² bytes while it is made
+    (630 MB with the default) and 8 M² after.
     Raises ValueError where regularisation is not positive.
     """
 
     def __init__(
-        self, interactions: Interactions, n_items: int, regularisation: float = 500.0, most_items: int = 5_000
+        self, interactions: Interactions, n_items: int, *, regularisation: float = 500.0, most_items: int = 5_000
     ) -> None:
         if regularisation <= 0:
             raise ValueError(f"regularisation must be positive: {regularisation}")

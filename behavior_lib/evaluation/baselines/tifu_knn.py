@@ -14,7 +14,7 @@ from behavior_lib.evaluation.ranking import Scores
 
 class TifuKnn:
     """TIFU-KNN (Hu, He, Gao and Zhang, Modeling Personalized Item Frequency Information for Next-basket Recommendation,
-    SIGIR 2020, section 4).
+    SIGIR 2020).
 
     A user's B baskets (instants), oldest first, are cut into m = min(groups, B) groups of equal size; where they cannot
     be equal, newer groups have one basket more. With x baskets b_1 … b_x (vectors of 0 and 1) in a group

@@ -13,7 +13,7 @@ from behavior_lib.evaluation.ranking import Scores
 
 class Transitions:
     """Transition counts between instants, of several orders, smoothed by popularity: a Markov chain over sets (Rendle
-    et al., Factorizing Personalized Markov Chains, WWW 2010, section 3) with skips (Shani et al., JMLR 6, 2005).
+    et al., Factorizing Personalized Markov Chains, WWW 2010) with skips (Shani et al., JMLR 6, 2005).
 
         c(i, j) = Σ_{d ≤ orders} w(d) · #{i in an instant, j in the same user's d-th instant after it}
         s(i, j) = (c(i, j) + smoothing · p(j)) / (c(i) + smoothing)^source_power / n(j)^target_power
