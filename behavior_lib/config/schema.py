@@ -258,9 +258,33 @@ class TuneConfig:
 
 @dataclass
 class EvaluateConfig:
-    k: int = 10
+    k: int = 10  # places that count in the headline, the gate and the report
+    more_k: list[int] = field(default_factory=lambda: [1, 5, 20])  # figures of as many places stand beside it
     recent_days: int = 28  # window of the recent-popularity baseline
+    # What is judged beside the model: behavior_lib/evaluation/baselines. als, Spark's own, is there too.
+    baselines: list[str] = field(
+        default_factory=lambda: [
+            "popularity",
+            "recent_popularity",
+            "own_frequency",
+            "decayed_own_frequency",
+            "transitions",
+            "item_knn",
+            "tifu_knn",
+            "ease",
+        ]
+    )
+    # Of these, what a model must beat to become the champion.
+    gate: list[str] = field(default_factory=lambda: ["popularity", "recent_popularity", "own_frequency"])
+    most_events: int = 20_000_000  # on the driver; above, baselines that need whole histories are left out
+    checkpoints: str = "${paths.var}/als"  # folder that every executor reaches, of the baseline als
     batch_size: int = 128
+
+
+@dataclass
+class CompareConfig:
+    models: list[str] = field(default_factory=list)  # versions or aliases of mlflow.model_name; others beside the first
+    split: str = "test"  # or validation
 
 
 @dataclass
@@ -320,6 +344,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
     mlflow: MlflowConfig = field(default_factory=MlflowConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     maintain: MaintainConfig = field(default_factory=MaintainConfig)
