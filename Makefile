@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo test test-slow soak test-browser lint types docs bench bench-etl bench-cluster bench-loader bench-encoders bench-losses bench-train oracle ui clean clean-data
+.PHONY: help setup doctor demo test test-slow soak test-browser lint types docs bench bench-etl bench-cluster bench-loader bench-encoders bench-losses bench-train bench-quality oracle ui clean clean-data
 
 BIN := .venv/bin
 # Where Horovod cannot be built, HOROVOD=no goes on under torch.distributed.
@@ -28,7 +28,7 @@ demo: setup ## Run the whole way on the Complete Journey retail data
 test: setup ## Run every test but the slow ones and those that open a browser
 	@$(BIN)/python -m pytest tests --ignore=tests/browser -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-slow: setup ## Run the slow ones: a lost worker, erased people, warehouses that are cared for
+test-slow: setup ## Run the slow ones: the whole way, spark-submit, a lost worker, erased people, warehouses that are cared for
 	@$(BIN)/python -m pytest tests --ignore=tests/browser -m slow -n 2 --dist load $(ARGS)
 
 soak: setup ## Kill 60 runs at random moments and compare what they left (half an hour)
@@ -56,6 +56,9 @@ bench-etl: setup ## Measure ingest and sessionize on generated events (ten minut
 
 bench-encoders: setup ## Measure one pass of every encoder beside the transformer (a minute)
 	@$(BIN)/python -m benchmarks encoders $(ARGS)
+
+bench-quality: setup ## Train models and judge them beside every baseline: ARGS='--models default gru --seeds 1 2 3'
+	@$(BIN)/python -m benchmarks quality $(ARGS)
 
 bench-cluster: setup ## Kill a worker of a Spark cluster midway and compare the tables (10 million events)
 	@$(BIN)/python -m benchmarks cluster $(ARGS)

@@ -36,6 +36,7 @@ REQUIRES = [
     "SQLAlchemy>=2,<3",
     "safetensors>=0.4,<1",
     "scikit-learn>=1.4,<2",
+    "scipy>=1.12,<2",
     "Jinja2>=3.1,<4",
     "PyYAML>=6,<7",
     "packaging>=23",

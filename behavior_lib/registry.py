@@ -23,7 +23,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array
 
 import behavior_lib
-from behavior_lib.errors import DataRefused
+from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict, check_gate
 from behavior_lib.inference.encoder import BUNDLE, BUNDLE_FILES, Encoder
 from behavior_lib.inference.vocabulary import VOCABULARY_FILE, Vocabulary
@@ -124,6 +124,14 @@ class Registry:
                 return None
             raise
 
+    def find(self, name: str) -> Registered:
+        """The version of that number or alias. Raises ConfigError where there is none."""
+        found = self._of_number(name) if name.isdigit() else self.resolve(name)
+        if found is None:
+            mend = "give the number of a version, or an alias"
+            raise ConfigError("no such version", where=f"model {self.model_name}", value=name, mend=mend)
+        return found
+
     def champion(self) -> Registered:
         """The version that jobs read. Raises DataRefused where no version has passed the gate."""
         found = self.resolve(CHAMPION)
@@ -160,6 +168,14 @@ class Registry:
         now = int(time.time() * 1000)
         entries = [Metric(name.replace("@", "_at_"), value, now, 0) for name, value in metrics.items()]
         self._client.log_batch(registered.run_id, metrics=entries)
+
+    def _of_number(self, number: str) -> Registered | None:
+        try:
+            return self._registered(self._client.get_model_version(self.model_name, number))
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
 
     def _of_run(self, run_id: str) -> Registered | None:
         found = self._client.search_model_versions(f"run_id = '{run_id}'")

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import cluster, demo, encoders, etl, loader, losses, optimizer, oracle, train
+from benchmarks import cluster, demo, encoders, etl, loader, losses, optimizer, oracle, quality, train
 
 # Each takes its arguments and returns what its last line says.
 FIGURES: dict[str, Callable[[list[str]], dict[str, Any]]] = {
@@ -17,6 +17,7 @@ FIGURES: dict[str, Callable[[list[str]], dict[str, Any]]] = {
     "losses": losses.run,
     "optimizer": optimizer.run,
     "train": train.run,
+    "quality": quality.run,
 }
 
 

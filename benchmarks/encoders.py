@@ -1,4 +1,4 @@
-"""What one pass of each causal encoder costs beside the transformer's: forward and backward, without any loss.
+"""What one pass of each encoder costs beside the transformer's: forward and backward, without any loss.
 
 In turns, one thread, CPU time; a ratio is of the times of one turn, and what is told is the median over the turns.
 """
@@ -16,11 +16,13 @@ import torch
 from behavior_lib.config import load
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
-from behavior_lib.models.causal import CausalEncoder
+from behavior_lib.models.causal import WindowEncoder
 from behavior_lib.models.encoders import ENCODERS
+from behavior_lib.models.transitions import Transitions
+from behavior_lib.tables.items import FIRST_INDEX
 from benchmarks.jobs import say
 
-N_ITEMS = 1000
+N_ITEMS, EVENTS = 1000, 10_000  # the events are those of the item graph
 VARIANTS = {
     **{name: [f"model.name={name}"] for name in ENCODERS if name != "transformer_repeat"},
     "transformer, positions: learned": ["model.name=transformer", "model.positions=learned"],
@@ -51,7 +53,7 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
     return told
 
 
-def build(changes: Sequence[str], arguments: argparse.Namespace) -> CausalEncoder:
+def build(changes: Sequence[str], arguments: argparse.Namespace) -> WindowEncoder:
     """An encoder in training mode, of the configuration with these changes."""
     model = load("local", None, [*changes, f"model.dimension={arguments.dimension}"]).config.model
     spec = ModelSpec(
@@ -66,7 +68,12 @@ def build(changes: Sequence[str], arguments: argparse.Namespace) -> CausalEncode
         dropout=model.dropout,
         positions=model.positions.value,
     )
-    return ENCODERS[model.name](spec)
+    encoder = ENCODERS[model.name](spec)
+    if (graph := encoder.item_graph()) is not None:
+        transitions = Transitions(N_ITEMS)
+        transitions.add(torch.randint(FIRST_INDEX, N_ITEMS, (EVENTS,)), torch.arange(EVENTS))
+        graph.take(*transitions.edges(spec.neighbours))
+    return encoder
 
 
 def random_batch(rows: int, columns: int) -> Batch:
@@ -82,7 +89,7 @@ def random_batch(rows: int, columns: int) -> Batch:
     )
 
 
-def seconds(encoder: CausalEncoder, batch: Batch, vectors: torch.Tensor) -> float:
+def seconds(encoder: WindowEncoder, batch: Batch, vectors: torch.Tensor) -> float:
     """CPU time of one pass forward and backward."""
     encoder.zero_grad()
     vectors.grad = None
@@ -92,7 +99,7 @@ def seconds(encoder: CausalEncoder, batch: Batch, vectors: torch.Tensor) -> floa
     return time.process_time() - began
 
 
-def figures(name: str, encoder: CausalEncoder, turns: Sequence[dict[str, float]]) -> dict[str, float]:
+def figures(name: str, encoder: WindowEncoder, turns: Sequence[dict[str, float]]) -> dict[str, float]:
     """Of one encoder."""
     return {
         "parameters": sum(parameter.numel() for parameter in encoder.parameters()),

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from behavior_lib.config import load
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import FAMILIES
 from behavior_lib.train.settings import FitSettings
@@ -55,7 +56,9 @@ class Point:
         """Items alone and no repeat path where nothing else is said: what the peers have."""
         plain = dict.fromkeys(("repeat_path", "use_event_type", "use_gap", "use_value"), False)
         sizes = {"length": self.length, "window": self.length, "n_items": n_items, "n_event_types": N_EVENT_TYPES}
-        return ModelSpec(**{"name": next(iter(FAMILIES)), **sizes, **plain, **(self.spec or {})})
+        told = {"name": next(iter(FAMILIES)), **sizes, **plain, **(self.spec or {})}
+        configured = load("local", None, [f"model.name={told['name']}"]).config.model
+        return ModelSpec(**{"objectives": dict(configured.objectives), **told})
 
 
 def run(argv: Sequence[str]) -> dict[str, Any]:

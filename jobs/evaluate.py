@@ -1,38 +1,23 @@
 """Judge the newest model beside the baselines, and make it the champion where it is better."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-
-from behavior_lib.errors import DataRefused
-from behavior_lib.evaluation.baselines import Scorer
+from behavior_lib.errors import ConfigError, DataRefused
+from behavior_lib.evaluation.baselines import check_choice
 from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict, judge
 from behavior_lib.inference.encoder import Encoder
-from behavior_lib.inference.renumber import Renumbering
-from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.registry import CHALLENGER, Registered, Registry
-from behavior_lib.spark.evaluation import JudgedUsers, baselines, judged_users, read_vocabulary
+from behavior_lib.spark.evidence import Evidence
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
 from behavior_lib.spark.schema import rows_frame
-from behavior_lib.spark.vocabulary import reserved_buckets
-from behavior_lib.tables import EVALUATIONS, EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
+from behavior_lib.tables import EVALUATIONS, EVENTS, ITEMS, SEQUENCES
 from behavior_lib.tables.sequences import TEST, VALIDATION
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What every model is judged on: one version of each table."""
-
-    sequences: DataFrame
-    events: DataFrame
-    items: DataFrame
-    vocabulary: Vocabulary
 
 
 def run(job: Job) -> Summary:
     """Judge the challenger (the champion where there is none) on both splits, and open the gate on validation."""
+    check_choice(job.config.evaluate.baselines, job.config.evaluate.gate)
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
     champion, challenger = registry.resolve(CHAMPION), registry.resolve(CHALLENGER)
     subject = challenger or champion
@@ -45,7 +30,7 @@ def run(job: Job) -> Summary:
         told = {"model_version": subject.version}
         return Summary(UNCHANGED, inputs=inputs, config_hash=config_hash, extra=told)
     encoders = _encoders(job, registry, subject, None if challenger is None else champion)
-    verdicts = _verdicts(job, _evidence(job, inputs), encoders)
+    verdicts = _verdicts(job, Evidence.read(job.tables, job.source.name, inputs), encoders)
     version = _write(job, subject, verdicts, inputs[SEQUENCES.name])
     metrics = {name: value for verdict in verdicts.values() for name, value in verdict.as_flat_metrics().items()}
     registry.log_metrics(subject, metrics)
@@ -86,13 +71,6 @@ def _load(job: Job, registry: Registry, model: Registered) -> Encoder:
         return Encoder.load(folder)
 
 
-def _evidence(job: Job, inputs: dict[str, int]) -> Evidence:
-    sequences, events, items = (job.tables.read(spec, inputs[spec.name]) for spec in (SEQUENCES, EVENTS, ITEMS))
-    own = events.where(F.col(EVENTS.source) == job.source.name)
-    vocabulary = read_vocabulary(items, job.tables.read(EVENT_TYPES), reserved_buckets(job.tables))
-    return Evidence(sequences, own, items, vocabulary)
-
-
 def _verdicts(job: Job, evidence: Evidence, encoders: dict[str, Encoder]) -> dict[str, Verdict]:
     """The verdict on validation, where the champion is judged too, and on test, for the subject alone."""
     verdicts = {}
@@ -113,20 +91,37 @@ def _verdicts(job: Job, evidence: Evidence, encoders: dict[str, Encoder]) -> dic
 
 def _verdict(job: Job, evidence: Evidence, split: str, encoders: dict[str, Encoder]) -> Verdict | None:
     config = job.config.evaluate
-    sequences = evidence.sequences.where(F.col(SEQUENCES.split) == split)
-    users = judged_users(sequences)
+    users = evidence.users(split)
     if users is None:
         return None
-    n_items = len(evidence.vocabulary.item_ids)
-    others = baselines(evidence.events, evidence.items, sequences, users, n_items, config.recent_days)
-    models = {name: _scorer(encoder, users, evidence.vocabulary) for name, encoder in encoders.items()}
-    return judge(split, {**models, **others.scorers}, users.targets, others.catalogue, config.k, config.batch_size)
+    others = evidence.baselines(split, users, config)
+    tell_left_out(job, others.left_out)
+    models = {name: evidence.scorer(encoder, users) for name, encoder in encoders.items()}
+    methods = {**models, **others.scorers}
+    return judge(
+        split,
+        methods,
+        users.targets,
+        others.catalogue,
+        config.k,
+        config.batch_size,
+        gate=config.gate,
+        more_k=config.more_k,
+        background=others.background,
+    )
 
 
-def _scorer(encoder: Encoder, users: JudgedUsers, vocabulary: Vocabulary) -> Scorer:
-    numbers = Renumbering.between(vocabulary, encoder.vocabulary)
-    histories = numbers.histories(users.histories)
-    return lambda rows: numbers.scores(encoder.scores(histories.rows(rows)))
+def tell_left_out(job: Job, names: Sequence[str]) -> None:
+    """Say which baselines are not judged. Raises ConfigError where the gate cannot do without them."""
+    if not names:
+        return
+    config = job.config.evaluate
+    reason = f"there are more than {config.most_events} events (evaluate.most_events)"
+    needed = [name for name in config.gate if name in names]
+    if needed:
+        mend = "raise evaluate.most_events, or name others in evaluate.gate"
+        raise ConfigError(f"the gate needs {', '.join(needed)}, and {reason}", mend=mend)
+    job.progress.warn(f"{', '.join(names)} are left out: {reason}")
 
 
 def _write(job: Job, model: Registered, verdicts: dict[str, Verdict], sequences_version: int) -> int:

@@ -9,6 +9,7 @@ from behavior_lib.inference.encoder import Encoder
 from behavior_lib.registry import CHALLENGER, Registered, Registry
 from behavior_lib.report import ReportData, data, render
 from behavior_lib.report.curves import training_curve
+from behavior_lib.report.verdict import headline
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
 from behavior_lib.spark.report import Reader
@@ -70,7 +71,7 @@ def _with_model(
         model=data.Model(
             model.name, model.version, alias, training_curve(job.config.mlflow.tracking_uri, model.run_id)
         ),
-        scores=reader.scores(model.name, model.version),
+        scores=headline(reader.scores(model.name, model.version), job.config.evaluate.k),
         vectors=vectors,
         neighbours=() if vectors is None else reader.well_known(wanted, vectors),
         stories=stories(reader, encoder, job.config.report.users, job.config.evaluate.k),

@@ -1,11 +1,12 @@
-"""Every causal encoder with weights at random, and random windows for it."""
+"""Every encoder with weights at random, and random windows for it."""
 
 import numpy as np
 import torch
 
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
-from behavior_lib.models.encoders import ENCODERS
+from behavior_lib.models.encoders import ENCODERS, looks_both_ways
+from behavior_lib.models.transitions import Transitions
 
 N_ITEMS, N_TYPES, WINDOW = 20, 5, 12
 NAMES = [name for name in ENCODERS if name != "transformer_repeat"]
@@ -14,12 +15,22 @@ VARIANTS = {
     "transformer, learned": {"name": "transformer", "positions": "learned"},
     "transformer, time": {"name": "transformer", "positions": "time"},
     "gru, concat": {"name": "gru", "fusion": "concat"},
+    "bidirectional, learned": {"name": "bidirectional", "positions": "learned"},
+    "bidirectional, time": {"name": "bidirectional", "positions": "time"},
 }
+CAUSAL = [variant for variant, values in VARIANTS.items() if not looks_both_ways(values["name"])]
+BOTH_WAYS = [variant for variant in VARIANTS if variant not in CAUSAL]
+
+
+def objectives_of(name):
+    """What an encoder of this name learns: the next item, where it can be asked for it."""
+    return {"masked_items": 1.0} if looks_both_ways(name) else {"next_item": 1.0}
 
 
 def spec_of(variant, **changes):
     values = {"length": WINDOW, "window": WINDOW, "n_items": N_ITEMS, "n_event_types": N_TYPES}
     values |= {"dimension": 8, "layers": 2, "heads": 2, **VARIANTS[variant]}
+    values["objectives"] = objectives_of(values["name"])
     return ModelSpec(**{**values, **changes})
 
 
@@ -30,7 +41,21 @@ def encoder_of(variant, seed=0, **changes):
     encoder = ENCODERS[spec.name](spec).eval()
     for parameter in encoder.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
+    fill(encoder.item_graph())
     return encoder, torch.randn(N_ITEMS, spec.dimension)
+
+
+def fill(graph, neighbours=3):
+    """Edges of random transitions, where there is a graph."""
+    if graph is not None:
+        transitions = Transitions(graph.n_items)
+        transitions.add(torch.randint(3, graph.n_items, (90,), generator=torch.Generator().manual_seed(6)), numbers(90))
+        graph.take(*transitions.edges(neighbours))
+
+
+def numbers(events):
+    """Instants of three events, in rows of five instants."""
+    return torch.arange(events) // 3 + torch.arange(events) // 15
 
 
 def noise(seed, n, columns=WINDOW, length=None):

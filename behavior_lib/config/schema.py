@@ -89,6 +89,17 @@ class Positions(str, Enum):
     time = "time"
 
 
+class PoolingName(str, Enum):
+    newest = "newest"
+    mean = "mean"
+    attention = "attention"
+
+
+class SimilarityName(str, Enum):
+    dot = "dot"
+    cosine = "cosine"
+
+
 class Fusion(str, Enum):
     sum = "sum"
     concat = "concat"
@@ -162,15 +173,22 @@ class ModelConfig:
     name: str = "transformer_repeat"
     dimension: int = 64
     layers: int = 1  # mean has none
-    heads: int = 2  # of attention: transformer, hstu
-    positions: Positions = Positions.rotary  # of the transformer; rotary, learned: instants; time: between two events
+    heads: int = 2  # of attention: transformers, hstu, gat
+    positions: Positions = Positions.rotary  # of transformers; rotary, learned: instants; time: between two events
     dropout: float = 0.1
     window: int = 128  # newest events that the encoder reads; the repeat path sees all of sequences.length
+    neighbours: int = 10  # of gcn, gat: an item's edges in the graph of what follows what, the heaviest
     repeat_path: bool = True  # add a learned score of the user's own past items
+    successors: int = 64  # add one of other items that followed its newest; so many are kept an item; 0: no such score
     fusion: Fusion = Fusion.sum  # an event's inputs are added, or laid side by side and taken through a linear layer
     use_event_type: bool = True  # inputs beside the item
     use_gap: bool = True
     use_value: bool = True
+    pooling: PoolingName = PoolingName.newest  # how states become the user's vector
+    # How users and items are compared, in the loss, in scores and in what is written: cosine has vectors of length 1.
+    similarity: SimilarityName = SimilarityName.dot
+    temperature: float = 0.05  # of cosine, which it divides
+    prefixes: list[int] = field(default_factory=list)  # widths at which the head of each vector is a good vector too
     # What is learned, by weight: next_item, and what behavior_lib/models/objectives has beside it. 0 leaves one out.
     objectives: dict[str, float] = field(default_factory=lambda: {"next_item": 1.0})
     loss: LossName = LossName.sampled_softmax  # of the vectors, over the catalogue; softmax holds positions * items
@@ -240,9 +258,33 @@ class TuneConfig:
 
 @dataclass
 class EvaluateConfig:
-    k: int = 10
+    k: int = 10  # places that count in the headline, the gate and the report
+    more_k: list[int] = field(default_factory=lambda: [1, 5, 20])  # figures of as many places stand beside it
     recent_days: int = 28  # window of the recent-popularity baseline
+    # What is judged beside the model: behavior_lib/evaluation/baselines. als, Spark's own, is there too.
+    baselines: list[str] = field(
+        default_factory=lambda: [
+            "popularity",
+            "recent_popularity",
+            "own_frequency",
+            "decayed_own_frequency",
+            "transitions",
+            "item_knn",
+            "tifu_knn",
+            "ease",
+        ]
+    )
+    # Of these, what a model must beat to become the champion.
+    gate: list[str] = field(default_factory=lambda: ["popularity", "recent_popularity", "own_frequency"])
+    most_events: int = 20_000_000  # on the driver; above, baselines that need whole histories are left out
+    checkpoints: str = "${paths.var}/als"  # folder that every executor reaches, of the baseline als
     batch_size: int = 128
+
+
+@dataclass
+class CompareConfig:
+    models: list[str] = field(default_factory=list)  # versions or aliases of mlflow.model_name; others beside the first
+    split: str = "test"  # or validation
 
 
 @dataclass
@@ -302,6 +344,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
     mlflow: MlflowConfig = field(default_factory=MlflowConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     maintain: MaintainConfig = field(default_factory=MaintainConfig)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,22 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behavior_lib.errors import DataRefused, GateNotPassed
+from behavior_lib.evaluation.background import Background
 from behavior_lib.evaluation.baselines import Scorer
-from behavior_lib.evaluation.ranking import Metric, Ranking, RankingMeter
+from behavior_lib.evaluation.metrics import Metric
+from behavior_lib.evaluation.ranking import Ranking, RankingMeter
 
 MODEL, CHAMPION = "model", "champion"
+_TOLD = ("hit_rate", "recall", "ndcg", "mrr", "coverage")
 
 
 @dataclass(frozen=True)
 class Verdict:
     """How the methods did on one split, user by user in one order.
 
-    results: MODEL, CHAMPION where the present champion was judged beside it, and every baseline by its name.
+    results: MODEL, CHAMPION where the present champion was judged beside it, and every baseline by its name. gate: the
+    baselines that a challenger must beat.
     """
 
     split: str
-    k: int
     results: Mapping[str, Ranking]
+    gate: tuple[str, ...]
+
+    @property
+    def k(self) -> int:
+        """The headline's number of places."""
+        return self.results[MODEL].ks[0]
 
     @property
     def n_users(self) -> int:
@@ -56,7 +65,7 @@ class Verdict:
         return Metric.over_users(self.results[method].ndcg - self.results[other].ndcg)
 
     def as_flat_metrics(self) -> dict[str, float]:
-        """Every mean by `<split>.<method>.<metric>`."""
+        """Every mean of the headline by `<split>.<method>.<metric>`."""
         return {
             f"{self.split}.{method}.{name}": metric.value
             for method, ranking in self.results.items()
@@ -65,10 +74,11 @@ class Verdict:
 
     def as_lines(self) -> list[str]:
         """The table of means that a person reads, and a last line that says which method wins and by how much."""
-        names = list(self.results[MODEL].metrics())
+        names = [name for name in self.results[MODEL].metrics() if name.partition("@")[0] in _TOLD]
         lines = [f"{self.split}, {self.n_users} users".ljust(28) + "".join(name.rjust(13) for name in names)]
         for method, ranking in self.results.items():
-            lines.append(method.ljust(28) + "".join(f"{m.value:13.4f}" for m in ranking.metrics().values()))
+            figures = ranking.metrics()
+            lines.append(method.ljust(28) + "".join(f"{figures[name].value:13.4f}" for name in names))
         gain = self.difference(MODEL, self.best_baseline)
         error = "" if gain.standard_error is None else f" ± {gain.standard_error:.4f}"
         lines.append(f"{self.winner} wins: {MODEL} - {self.best_baseline} = {gain.value:+.4f}{error} NDCG@{self.k}")
@@ -86,11 +96,11 @@ class Verdict:
                 "value": metric.value,
                 "standard_error": metric.standard_error,
                 "lead_standard_error": errors.get(method, {}).get(name),
-                "n_users": ranking.n_users,
+                "n_users": metric.n_users,
                 **columns,
             }
             for method, ranking in self.results.items()
-            for name, metric in ranking.metrics().items()
+            for name, metric in ranking.all_metrics().items()
         ]
 
 
@@ -101,27 +111,50 @@ def judge(
     catalogue: NDArray[np.bool_],
     k: int,
     batch_size: int,
+    *,
+    gate: Sequence[str] | None = None,
+    more_k: Sequence[int] = (),
+    background: Background | None = None,
 ) -> Verdict:
-    """Rank the whole catalogue for every user of a split with each method.
+    """Rank the whole catalogue for every user of a split with each method: `rank_methods`.
 
-    methods: MODEL, CHAMPION if there is one, and at least one baseline. targets: [n, m] distinct item indexes of each
-    user's next session, right-padded with 0; targets outside the catalogue count as misses. catalogue: bool [V], the
-    items known before the cut. At most batch_size × V scores are held at a time.
+    methods: MODEL, CHAMPION if there is one, and at least one baseline. gate: the baselines that a challenger must
+    beat; None: all.
+    """
+    results = rank_methods(split, methods, targets, catalogue, k, batch_size, more_k=more_k, background=background)
+    baselines = [name for name in methods if name not in (MODEL, CHAMPION)]
+    return Verdict(split, results, tuple(baselines if gate is None else gate))
+
+
+def rank_methods(
+    split: str,
+    methods: Mapping[str, Scorer],
+    targets: NDArray[np.integer[Any]],
+    catalogue: NDArray[np.bool_],
+    k: int,
+    batch_size: int,
+    *,
+    more_k: Sequence[int] = (),
+    background: Background | None = None,
+) -> dict[str, Ranking]:
+    """How each method ranks the whole catalogue for the users of a split.
+
+    targets: [n, m] distinct item indexes of each user's next session, right-padded with 0; targets outside the
+    catalogue count as misses. catalogue: bool [V], the items known before the cut. more_k, background: as RankingMeter
+    takes them. At most batch_size × V scores are held at a time.
     Raises DataRefused where the split has no user or nothing was known before the cut.
     """
     if not len(targets):
         raise DataRefused("no user to judge on", where=f"split {split} of sequences", mend="move the cut: split.days")
     if not catalogue.any():
         raise DataRefused("no item before the cut", where=f"split {split}", mend="move the cut: split.days")
-    return Verdict(
-        split, k, {name: _rank(scorer, targets, catalogue, k, batch_size) for name, scorer in methods.items()}
-    )
+    return {
+        name: _rank(scorer, targets, RankingMeter(k, catalogue, more_k, background), batch_size)
+        for name, scorer in methods.items()
+    }
 
 
-def _rank(
-    scorer: Scorer, targets: NDArray[np.integer[Any]], catalogue: NDArray[np.bool_], k: int, batch_size: int
-) -> Ranking:
-    meter = RankingMeter(k, catalogue)
+def _rank(scorer: Scorer, targets: NDArray[np.integer[Any]], meter: RankingMeter, batch_size: int) -> Ranking:
     for start in range(0, len(targets), batch_size):
         rows = slice(start, min(start + batch_size, len(targets)))
         meter.add(scorer(rows), targets[rows])
@@ -129,12 +162,13 @@ def _rank(
 
 
 def check_gate(verdict: Verdict) -> None:
-    """Let a challenger through when its mean NDCG@k is above every baseline's and not below the champion's.
+    """Let a challenger through when its mean NDCG@k is above that of every baseline of the gate and not below the
+    champion's.
 
     Raises GateNotPassed, with the figures, otherwise.
     """
     own = verdict.ndcg(MODEL)
-    stronger = [name for name in verdict.baselines if verdict.ndcg(name) >= own]
+    stronger = [name for name in verdict.gate if verdict.ndcg(name) >= own]
     if CHAMPION in verdict.results and verdict.ndcg(CHAMPION) > own:
         stronger.append(CHAMPION)
     if stronger:

@@ -10,76 +10,92 @@ targets of one user share one score the gains can exceed the ideal ones; NDCG is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from behavior_lib.errors import DataRefused
+from behavior_lib.evaluation.background import Background
+from behavior_lib.evaluation.metrics import Metric, Ranks
 from behavior_lib.tables.items import PADDING_INDEX
 
 Scores = NDArray[np.floating[Any]]
+Values = NDArray[np.float64]
 
 _BLOCK = 64
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A mean over users and its standard error (sample standard deviation / sqrt(n)).
-
-    The error is None where there is no distribution over users (coverage) or only one user.
-    """
-
-    value: float
-    standard_error: float | None
-
-    @classmethod
-    def over_users(cls, values: NDArray[np.float64]) -> Metric:
-        """values: float64 [n], n >= 1."""
-        error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-        return cls(float(values.mean()), error)
+_OF_GROUPS = ("recall", "ndcg")
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well one method ranked the catalogue for n users.
+    """How well one method ranked the catalogue for n users, in the order in which they were added.
 
-    hit_rate, recall, ndcg, reciprocal_rank: float64 [n], the first three at k, in the order in which the users were
-    added. coverage: share of the catalogue that is in at least one user's top k.
+    ks: the headline's k, then others. ranks: of all targets. coverage: k → share of the catalogue that is in at least
+    one user's top k. shown: k → what the users' top k are worth by name (`Background.shown`), each float64 [n], NaN for
+    a user whose top k is empty. groups: some of the targets by name (`Background.groups`), bool [T].
     """
 
-    k: int
-    hit_rate: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    ndcg: NDArray[np.float64]
-    reciprocal_rank: NDArray[np.float64]
-    coverage: float
+    ks: tuple[int, ...]
+    ranks: Ranks
+    coverage: Mapping[int, float]
+    shown: Mapping[int, Mapping[str, Values]] = field(default_factory=dict)
+    groups: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
     def n_users(self) -> int:
         """Users judged."""
-        return len(self.ndcg)
+        return self.ranks.n_users
+
+    @cached_property
+    def headline(self) -> dict[str, Values]:
+        """The metrics of the first k by name, each float64 [n]."""
+        return dict(self._at(self.ks[0]))
+
+    @property
+    def ndcg(self) -> Values:
+        """float64 [n], NDCG at the headline's k."""
+        return self.headline[f"ndcg@{self.ks[0]}"]
 
     def metrics(self) -> dict[str, Metric]:
-        """Each metric by its name in the evaluations table."""
-        means = {name: Metric.over_users(values) for name, values in self._by_user().items()}
-        return {**means, f"coverage@{self.k}": Metric(self.coverage, None)}
+        """The headline's metrics by their names in the evaluations table, without those that no user has."""
+        return {**_means(self.headline.items()), **self._coverage(self.ks[:1])}
+
+    def all_metrics(self) -> dict[str, Metric]:
+        """Those of the headline, of every other k, and of groups of targets (`ndcg@10|novel`)."""
+        return {**_means(self.by_user()), **self._coverage(self.ks)}
 
     def lead_errors(self, other: Ranking) -> dict[str, float | None]:
         """Each metric's paired standard error of this ranking's mean minus the other's, on the same users."""
-        theirs = other._by_user()
-        return {
-            name: Metric.over_users(values - theirs[name]).standard_error for name, values in self._by_user().items()
-        }
+        pairs = zip(self.by_user(), other.by_user(), strict=True)
+        return {name: Metric.over_users(own - theirs).standard_error for (name, own), (_, theirs) in pairs}
 
-    def _by_user(self) -> dict[str, NDArray[np.float64]]:
-        return {
-            f"hit_rate@{self.k}": self.hit_rate,
-            f"recall@{self.k}": self.recall,
-            f"ndcg@{self.k}": self.ndcg,
-            "mrr": self.reciprocal_rank,
-        }
+    def by_user(self) -> Iterator[tuple[str, Values]]:
+        """Every metric but coverage by name, float64 [n], NaN for users who do not count; for all in one order."""
+        yield from self.headline.items()
+        for k in self.ks[1:]:
+            yield from ((name, values) for name, values in self._at(k) if "@" in name)
+        k = self.ks[0]
+        for group, chosen in self.groups.items():
+            if chosen.any():
+                of_group = self.ranks.only(chosen).at(k)
+                yield from ((f"{name}@{k}|{group}", of_group[name]) for name in _OF_GROUPS)
+
+    def _at(self, k: int) -> Iterator[tuple[str, Values]]:
+        yield from ((f"{name}@{k}", values) for name, values in self.ranks.at(k).items())
+        yield "mrr", self.ranks.reciprocal()
+        yield from ((f"{name}@{k}", values) for name, values in self.shown.get(k, {}).items())
+
+    def _coverage(self, ks: Sequence[int]) -> dict[str, Metric]:
+        return {f"coverage@{k}": Metric(self.coverage[k], None, self.n_users) for k in ks}
+
+
+def _means(by_user: Iterable[tuple[str, Values]]) -> dict[str, Metric]:
+    means = ((name, Metric.over_users(values)) for name, values in by_user)
+    return {name: mean for name, mean in means if mean.n_users}
 
 
 class RankingMeter:
@@ -87,15 +103,27 @@ class RankingMeter:
 
     k: places that count. catalogue: bool [V] over item indexes, True for the items that are ranked; every other
     column is no candidate, and a target outside the catalogue is a miss that still counts among the user's targets.
+    more_k: other numbers of places to count. background: of the users in the order in which they are added; None where
+    nothing is told apart by it.
     """
 
-    def __init__(self, k: int, catalogue: NDArray[np.bool_]) -> None:
-        if k < 1 or not catalogue.any():
-            raise ValueError(f"k must be positive and the catalogue not empty: k={k}, {int(catalogue.sum())} items")
-        self._k = k
-        self._catalogue = catalogue
-        self._covered = np.zeros(len(catalogue), dtype=bool)
-        self._users: list[NDArray[np.float64]] = []  # one [4, n] a batch, in the order of Ranking's fields
+    def __init__(
+        self,
+        k: int,
+        catalogue: NDArray[np.bool_],
+        more_k: Sequence[int] = (),
+        background: Background | None = None,
+    ) -> None:
+        self._ks = tuple(dict.fromkeys((k, *more_k)))
+        if min(self._ks) < 1 or not catalogue.any():
+            known = int(catalogue.sum())
+            raise ValueError(f"k must be positive and the catalogue not empty: k={self._ks}, {known} items")
+        self._catalogue, self._background = catalogue, background
+        self._worth = {} if background is None else background.shown()
+        self._covered = {k: np.zeros(len(catalogue), dtype=bool) for k in self._ks}
+        self._shown: list[Values] = []  # one [k, name, n] a batch
+        self._ranks: list[Ranks] = []  # one a batch
+        self._n_users = 0
 
     def add(self, scores: Scores, targets: NDArray[np.integer[Any]]) -> None:
         """Judge n users.
@@ -111,15 +139,24 @@ class RankingMeter:
         if (targets == PADDING_INDEX).all(axis=1).any():
             raise ValueError("a user without a target cannot be judged")
         candidates = self._candidates(distinct)
-        self._cover(candidates)
+        shown = self._look_at_top(candidates)
+        self._shown.append(np.broadcast_to(shown, (*shown.shape[:2], len(scores))))
         candidates = np.broadcast_to(candidates, (len(scores), candidates.shape[1]))
-        self._users.append(_per_user(mid_ranks(candidates, targets), targets != PADDING_INDEX, self._k))
+        user, place = np.nonzero(targets != PADDING_INDEX)
+        rank = mid_ranks(candidates, targets)[user, place]
+        item = targets[user, place].astype(np.int64)
+        self._ranks.append(Ranks(len(scores), user + self._n_users, item, rank))
+        self._n_users += len(scores)
 
     def result(self) -> Ranking:
         """The metrics of every user added so far, at least one."""
-        hit_rate, recall, ndcg, reciprocal_rank = np.concatenate(self._users, axis=1)
-        coverage = float(self._covered.sum() / self._catalogue.sum())
-        return Ranking(self._k, hit_rate, recall, ndcg, reciprocal_rank, coverage)
+        columns = ((batch.user, batch.item, batch.rank) for batch in self._ranks)
+        ranks = Ranks(self._n_users, *(np.concatenate(column) for column in zip(*columns, strict=True)))
+        coverage = {k: float(covered.sum() / self._catalogue.sum()) for k, covered in self._covered.items()}
+        shown = np.concatenate(self._shown, axis=2)
+        by_k = {k: dict(zip(self._worth, of_k, strict=True)) for k, of_k in zip(self._ks, shown, strict=True)}
+        groups = {} if self._background is None else self._background.groups(ranks)
+        return Ranking(self._ks, ranks, coverage, by_k, groups)
 
     def _candidates(self, scores: Scores) -> Scores:
         """The scores with -inf for all that is not in the catalogue, and columns of -inf up to a whole block."""
@@ -128,14 +165,25 @@ class RankingMeter:
         np.copyto(candidates[:, :width], scores, where=self._catalogue[:width])
         return candidates
 
-    def _cover(self, candidates: Scores) -> None:
-        top, scores = _best(candidates, min(2 * self._k, candidates.shape[1]))
+    def _look_at_top(self, candidates: Scores) -> Values:
+        """Note what is in each top k. Returns float64 [k, name, n], the means of `Background.shown` over it."""
+        most = max(self._ks)
+        top, scores = _best(candidates, min(2 * most, candidates.shape[1]))
         # Counted within the best 2k alone: the one group that may go on beyond them would then have g + e > 2k and so
         # r > k, and it is counted with g + e = 2k here, which is r > k as well.
         above = (scores[:, None, :] > scores[:, :, None]).sum(axis=2)
         equal = (scores[:, None, :] == scores[:, :, None]).sum(axis=2)
-        in_top = (above + (equal + 1) / 2 <= self._k) & (scores > -np.inf)
-        self._covered[top[in_top]] = True
+        rank = np.where(scores > -np.inf, above + (equal + 1) / 2, np.inf)
+        means = np.full((len(self._ks), len(self._worth), len(candidates)), np.nan)
+        for number, k in enumerate(self._ks):
+            in_top = rank <= k
+            self._covered[k][top[in_top]] = True
+            length = in_top.sum(axis=1)
+            for place, worth in enumerate(self._worth.values()):
+                # Columns of a whole block may lie beyond the catalogue; nothing there is in a top.
+                sums = (worth[np.minimum(top, len(worth) - 1)] * in_top).sum(axis=1)
+                np.divide(sums, length, out=means[number, place], where=length > 0)
+        return means
 
 
 def _best(candidates: Scores, places: int) -> tuple[NDArray[np.intp], Scores]:
@@ -171,19 +219,3 @@ def mid_ranks(scores: Scores, targets: NDArray[np.integer[Any]]) -> NDArray[np.f
         if score > -np.inf:
             ranks[user, position] = np.count_nonzero(row > score) + (np.count_nonzero(row == score) + 1) / 2
     return ranks
-
-
-def _per_user(ranks: NDArray[np.float64], is_target: NDArray[np.bool_], k: int) -> NDArray[np.float64]:
-    """float64 [4, n]: hit rate, recall, NDCG at k, and reciprocal rank of the first target."""
-    hits = (ranks <= k) & is_target
-    n_targets = is_target.sum(axis=1)
-    gains = np.where(hits, 1 / np.log2(1 + np.where(hits, ranks, 1)), 0).sum(axis=1)
-    ideal = np.cumsum(1 / np.log2(np.arange(2, k + 2)))[np.minimum(n_targets, k) - 1]
-    return np.stack(
-        (
-            hits.any(axis=1).astype(np.float64),
-            hits.sum(axis=1) / n_targets,
-            np.minimum(gains / ideal, 1),
-            1 / np.where(is_target, ranks, np.inf).min(axis=1),
-        )
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.batch import Batch
+from behavior_lib.models.successors import SuccessorPath
+from behavior_lib.models.transitions import ItemGraph
 from behavior_lib.tables.items import FIRST_INDEX, PADDING_INDEX, UNKNOWN_INDEX
 
 
@@ -21,10 +23,14 @@ class ModelSpec:
 
     layers, heads, positions: of encoders that have them. fusion: how an event's inputs become one vector.
     length: newest events of a history that the model looks at; window: those of them that the encoder reads, the rest
-    only counts in the repeat path. n_items, n_event_types: highest index in train + 1. The use_* flags say which inputs
+    only counts in the repeat path. successors: items that followed an item, kept for the successor path; 0: without it.
+    n_items, n_event_types: highest index in train + 1. The use_* flags say which inputs
     beside the item are read. negatives, boundaries: of the loss, see the family. loss, negative_sampling: names in
-    losses/chosen.py, None for the loss's own sampling; calibration: of gbce. objectives: the weight of each thing that
-    is learned, by its name (objectives/chosen.py); what is not there weighs nothing.
+    losses/chosen.py, None for the loss's own sampling; calibration: of gbce. neighbours: of graph encoders, an item's
+    heaviest edges. objectives: the weight of each thing that is learned, by its name (objectives/chosen.py); what is
+    not there weighs nothing. pooling: how states become a user (pooling.py). similarity, temperature: how users and
+    items are compared (similarity.py). prefixes: widths below dimension at which the head of each vector is to be a
+    good vector too.
     """
 
     name: str
@@ -38,6 +44,7 @@ class ModelSpec:
     positions: str = "rotary"
     dropout: float = 0.1
     repeat_path: bool = True
+    successors: int = 0
     fusion: str = "sum"
     use_event_type: bool = True
     use_gap: bool = True
@@ -47,6 +54,11 @@ class ModelSpec:
     loss: str = "sampled_softmax"
     negative_sampling: str | None = None
     calibration: float = 0.75
+    neighbours: int = 10
+    pooling: str = "newest"
+    similarity: str = "dot"
+    temperature: float = 0.05
+    prefixes: Sequence[int] = field(default_factory=list)
     objectives: Mapping[str, float] = field(default_factory=lambda: {"next_item": 1.0})
 
     def as_json(self) -> dict[str, Any]:
@@ -64,6 +76,7 @@ class ModelSpec:
 
 
 Drawn = Mapping[str, Tensor]
+DONE = "done"  # in Drawn: float32 [], the share of a run's steps before this one; where it is not there all are done
 
 
 class SequenceModel(nn.Module, ABC):
@@ -72,6 +85,7 @@ class SequenceModel(nn.Module, ABC):
     item_counts: int64 [n_items], how often train has each item. known_items: bool [n_items], those with a count. Every
     other index in an input is read as the unknown item, and is never a candidate in the output. Histories may be of
     any length; the newest `spec.length` events count. An empty history has the zero vector.
+    successors: what must be given the counts of train before it learns; None where there is no such part.
     """
 
     item_counts: Tensor
@@ -84,6 +98,7 @@ class SequenceModel(nn.Module, ABC):
         item_counts = item_counts.long()
         item_counts = item_counts * (torch.arange(spec.n_items) >= FIRST_INDEX)
         self.spec = spec
+        self.successors: SuccessorPath | None = None
         # The counts are part of the model: the repeat path reads the items' shares when it scores.
         self.register_buffer("item_counts", item_counts)
         self.register_buffer("known_items", item_counts > 0, persistent=False)
@@ -96,11 +111,9 @@ class SequenceModel(nn.Module, ABC):
     def item_vectors(self) -> Tensor:
         """float32 [n_items, dimension]: one vector an item index; rows of items that are not known mean nothing."""
 
+    @abstractmethod
     def start_item_vectors(self, vectors: Tensor) -> None:
         """Take [n_items, dimension] for the vectors of the known items; rows of length 0 leave the own ones."""
-        given = self.known_items & (vectors.norm(dim=1) > 0)
-        with torch.no_grad():
-            self.item_vectors()[given] = vectors[given]
 
     def blocks(self) -> list[nn.Module]:
         """The layers that take most of the time and memory; none where there is no such part.
@@ -108,6 +121,10 @@ class SequenceModel(nn.Module, ABC):
         Training may compute them in bfloat16, compile them, or compute them once more in the backward pass.
         """
         return []
+
+    def item_graph(self) -> ItemGraph | None:
+        """What training fills with the transitions of train before its first step; None where there is no such part."""
+        return None
 
     @abstractmethod
     def scores(self, batch: Batch) -> Tensor:
@@ -121,7 +138,7 @@ class SequenceModel(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: Batch, drawn: Drawn) -> Tensor:
-        """The scalar to minimise on a prepared batch of training rows. drawn: what `draw` gave for it."""
+        """The scalar to minimise on a prepared batch of training rows. drawn: what `draw` gave for it, and DONE."""
 
     def prepare(self, batch: Batch) -> Batch:
         """The newest `spec.length` events, unseen items and event types read as unknown."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from behavior_lib.data.histories import Histories
+from behavior_lib.tables.items import MASK_INDEX
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,17 @@ class Batch:
         present = torch.arange(self.columns, device=length.device) < length[:, None]
         item, kind, gap = self.item_index * present, self.event_type * present, self.gap_seconds * present
         return Batch(item, kind, gap, self.value * present, length)
+
+    def with_hidden_next(self) -> Batch:
+        """Each row with one event more: hidden, with MASK_INDEX for item and type, in an instant after the newest."""
+        end = self.length[:, None]
+
+        def add(tensor: Tensor, value: int) -> Tensor:
+            return F.pad(tensor, (0, 1)).scatter(1, end, value)
+
+        gap = F.pad(self.gap_seconds, (0, 1)).scatter(1, end, (end > 0).long())
+        item, kind = add(self.item_index, MASK_INDEX), add(self.event_type, MASK_INDEX)
+        return Batch(item, kind, gap, add(self.value, 0), self.length + 1)
 
     def windows(self, columns: int) -> tuple[Batch, Tensor]:
         """Every row cut into pieces of `columns` events, oldest first, without the pieces that are padding alone.

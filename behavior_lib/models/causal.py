@@ -1,4 +1,4 @@
-"""The small interface of all causal encoders: events in, one state after each of them out."""
+"""The small interface of all encoders: a window of events in, one state for each of them out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
+from behavior_lib.models.transitions import ItemGraph
 
 SPAN_BUCKETS = 32  # powers of two of seconds: the last holds every span above 34 years
 
@@ -45,19 +46,20 @@ class EventInput(nn.Module):
         return fused
 
 
-class CausalEncoder(nn.Module, ABC):
-    """States of a window of events; each sees the events before it and itself, never a later one or padding.
+class WindowEncoder(nn.Module, ABC):
+    """States of a window of events; none sees padding.
 
-    A window has 1 to spec.window columns; nothing is carried from one to the next.
+    A window has 1 to `columns` columns; nothing is carried from one to the next.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
+        self.columns = spec.window
         self.input = EventInput(spec)
         self.dropout = nn.Dropout(spec.dropout)
 
     def forward(self, batch: Batch, item_vectors: Tensor) -> Tensor:
-        """float32 [n, L, d]: the state after each event; what stands at padding means nothing.
+        """float32 [n, L, d]: the state of each event; what stands at padding means nothing.
 
         item_vectors: [n_items, d], the item's part of an event.
         """
@@ -67,9 +69,21 @@ class CausalEncoder(nn.Module, ABC):
         """The layers that training may compute in bfloat16, compile, or compute once more in the backward pass."""
         return ()
 
+    def item_graph(self) -> ItemGraph | None:
+        """What training fills with the transitions of train before its first step; None where it reads no graph."""
+        return None
+
+    def asked(self, batch: Batch) -> Batch:
+        """The rows whose newest event's state is the user's vector: the newest `columns` events of each row."""
+        return batch.newest(self.columns)
+
     @abstractmethod
     def states(self, x: Tensor, batch: Batch) -> Tensor:
         """The states [n, L, d] of events whose vectors are x: [n, L, d]."""
+
+
+class CausalEncoder(WindowEncoder):
+    """Each state sees the events before it and its own, never a later one: it may be asked what comes next."""
 
 
 def span_buckets(seconds: Tensor) -> Tensor:

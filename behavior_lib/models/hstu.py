@@ -65,7 +65,7 @@ class Hstu(CausalEncoder):
 
     def states(self, x: Tensor, batch: Batch) -> Tensor:
         """The last unit's output, normed."""
-        addend = self.time(batch) + self.instants(batch)
+        addend = self.time(batch.gap_seconds.cumsum(1)) + self.instants(batch)
         sees = (~is_later(batch.columns, x.device)).float()
         share = sees / sees.sum(1, keepdim=True)
         for unit in self.units:

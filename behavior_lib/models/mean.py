@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.causal import CausalEncoder
+from behavior_lib.models.pooling import running_mean
 
 
 class RunningMean(CausalEncoder):
@@ -14,5 +14,4 @@ class RunningMean(CausalEncoder):
 
     def states(self, x: Tensor, batch: Batch) -> Tensor:
         """Sums so far, by their number of events."""
-        seen = torch.arange(1, batch.columns + 1, device=x.device)
-        return x.cumsum(1) / seen[:, None]
+        return running_mean(x)

@@ -1,17 +1,28 @@
-"""The family of next-item models: any causal encoder, tied item vectors, a repeat path over the user's own items."""
+"""The family of next-item models: any encoder, tied item vectors, and two paths beside them.
+
+The repeat path scores the user's own items, the successor path those that others had next.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from behavior_lib.models.base import Drawn, ModelSpec, SequenceModel
 from behavior_lib.models.batch import Batch
+from behavior_lib.models.causal import CausalEncoder
 from behavior_lib.models.encoders import ENCODERS
 from behavior_lib.models.instants import InstantEnds, instant_ends
-from behavior_lib.models.losses import CatalogueLoss, repeat_softmax
+from behavior_lib.models.losses import CatalogueLoss, path_softmax
 from behavior_lib.models.objectives.chosen import NEXT_ITEM, Objectives
+from behavior_lib.models.pooling import pooling_of
 from behavior_lib.models.repeat import RepeatPath, own_items
+from behavior_lib.models.similarity import Similarity
+from behavior_lib.models.slots import Slots
+from behavior_lib.models.successors import SuccessorPath, fold_of
+from behavior_lib.models.transitions import ItemGraph
 from behavior_lib.tables.items import FIRST_INDEX
 
 SHRINKAGE = 0.3  # weight of the mean squared propensity
@@ -20,8 +31,10 @@ SHRINKAGE = 0.3  # weight of the mean squared propensity
 class NextItem(SequenceModel):
     """The encoder of spec.name; item vectors are both input and output (as in SASRec, Kang and McAuley 2018).
 
-    The state after the newest event is the user. A score is state · item vector + item bias + the repeat path's logit
-    for items of the user's own history.
+    The newest state is the user: of a causal encoder that of the newest event, of one that looks both ways that of a
+    hidden event behind it; or what the spec's pooling makes of the states. A score is user · item vector, or what the
+    spec's similarity makes of them, + item bias + the repeat path's addend for items of the user's own history, or the
+    successor path's for others that followed its newest ones.
     """
 
     log_share: Tensor
@@ -33,31 +46,43 @@ class NextItem(SequenceModel):
         self.register_buffer("log_share", share.log().float(), persistent=False)
         self.bias = nn.Parameter(self.log_share.clamp(min=-20.0))
         self.encoder = ENCODERS[spec.name](spec)
+        self.is_causal = isinstance(self.encoder, CausalEncoder)
         self.repeat = RepeatPath(spec.n_items) if spec.repeat_path else None
+        self.successors = SuccessorPath(spec.n_items, spec.successors) if spec.successors else None
         self.catalogue_loss = CatalogueLoss(spec, self.item_counts)
         nn.init.normal_(self.items.weight, std=spec.dimension**-0.5)
         self.objectives = Objectives(spec, self.item_counts)
+        self.pooling, self.similarity = pooling_of(spec), Similarity(spec)
 
     def user_vectors(self, batch: Batch) -> Tensor:
-        """The encoder's state after the newest event."""
-        batch = self.prepare(batch)
-        return self.newest_states(batch)
+        """What the pooling makes of the states, as the similarity compares it."""
+        return self.similarity.vectors(self.newest_states(self.prepare(batch)))
 
     def blocks(self) -> list[nn.Module]:
         """Those of the encoder."""
         return list(self.encoder.layers())
 
+    def item_graph(self) -> ItemGraph | None:
+        """That of the encoder."""
+        return self.encoder.item_graph()
+
     def item_vectors(self) -> Tensor:
-        """The vectors that are input and output alike."""
-        return self.items.weight
+        """Those that are the encoder's input, as the similarity compares them."""
+        return self.similarity.vectors(self.items.weight)
+
+    def start_item_vectors(self, vectors: Tensor) -> None:
+        """As SequenceModel: the table itself takes them."""
+        given = self.known_items & (vectors.norm(dim=1) > 0)
+        with torch.no_grad():
+            self.items.weight[given] = vectors[given]
 
     def scores(self, batch: Batch) -> Tensor:
-        """Vectors, bias and repeat path together."""
+        """Vectors, bias and paths together."""
         batch = self.prepare(batch)
         logits = self._vector_logits(self.newest_states(batch))
-        if self.repeat is not None:
-            own = own_items(batch)
-            logits = logits.scatter_add(1, own.item, self.repeat(own, self.log_share, logits.gather(1, own.item)))
+        if self._has_paths:
+            item, addend = self._paths(own_items(batch), batch, logits)
+            logits = logits.scatter_add(1, item, addend)
         return logits
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
@@ -76,52 +101,90 @@ class NextItem(SequenceModel):
     def loss(self, batch: Batch, drawn: Drawn) -> Tensor:
         """The spec's objectives by their weights, plus full softmax of whole scores at some ends of instants.
 
-        The next item's is the spec's loss of the vectors at every instant's end. The full softmax teaches the repeat
-        path alone: vectors that also had to please it ranked worse.
+        The next item's is the spec's loss of the users at every instant's end. The full softmax teaches the paths
+        alone: vectors that also had to please it ranked worse.
         """
         ends = instant_ends(batch)
-        states = self.states(batch)
-        loss = self.objectives.loss(self, batch, states, drawn)
+        no_users = batch.value.new_empty(len(batch), 0, self.spec.dimension)
+        users = self._in_windows(batch, self.pooling) if self.is_causal else no_users
+        loss = self.objectives.loss(self, batch, users, drawn)
         if (weight := self.spec.objectives.get(NEXT_ITEM, 0.0)) > 0:
             owner, targets = known_targets(ends, batch)
-            loss = loss + weight * self.item_loss(states[ends.row, ends.column], owner, targets, drawn)
-        if self.repeat is not None and len(ends):
-            loss = loss + self._repeat_loss(self.repeat, states.detach(), batch, ends.select(drawn["boundaries"]))
+            loss = loss + weight * self.item_loss(users[ends.row, ends.column], owner, targets, drawn)
+        if self._has_paths and len(ends):
+            loss = loss + self._path_loss(users.detach(), batch, ends.select(drawn["boundaries"]))
         return loss
 
     def states(self, batch: Batch) -> Tensor:
-        """float32 [n, L, d]: the state after each event, read in windows; what stands at padding means nothing."""
-        window, place = batch.windows(self.spec.window)
-        states: Tensor = self.encoder(window, self.items.weight)
-        pieces = -(-batch.columns // self.spec.window)
+        """float32 [n, L, d]: the state of each event, read in windows; what stands at padding means nothing."""
+        return self._in_windows(batch, lambda states: states)
+
+    def _in_windows(self, batch: Batch, change: Callable[[Tensor], Tensor]) -> Tensor:
+        window, place = batch.windows(self.encoder.columns)
+        states = change(self.encoder(window, self.items.weight))
+        pieces = -(-batch.columns // self.encoder.columns)
         whole = states.new_zeros(len(batch) * pieces, *states.shape[1:]).index_copy(0, place, states)
         return whole.view(len(batch), -1, self.spec.dimension)[:, : batch.columns]
 
     def item_loss(self, states: Tensor, owner: Tensor, targets: Tensor, drawn: Drawn) -> Tensor:
-        """The spec's loss over the catalogue: how far states [m, d] are from the items that each of them owns."""
-        loss: Tensor = self.catalogue_loss(states, owner, targets, self.items.weight, self.bias, drawn["negatives"])
+        """The spec's loss over the catalogue: how far states [m, d] are from the items that each of them owns.
+
+        With prefixes the mean of it over all widths, the whole one among them: Matryoshka representation learning
+        (Kusupati et al. 2022, eq. 1 with equal weights), the biases being shared.
+        """
+        pairs = [(states, self.items.weight)]
+        pairs += [(states[:, :width], self.items.weight[:, :width]) for width in self.spec.prefixes]
+        losses = [self._catalogue_loss(*pair, owner, targets, drawn["negatives"]) for pair in pairs]
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+    def _catalogue_loss(
+        self, states: Tensor, items: Tensor, owner: Tensor, targets: Tensor, negatives: Tensor
+    ) -> Tensor:
+        asked, vectors = self.similarity.asked(states), self.similarity.vectors(items)
+        loss: Tensor = self.catalogue_loss(asked, owner, targets, vectors, self.bias, negatives)
         return loss
 
-    def _repeat_loss(self, repeat: RepeatPath, states: Tensor, batch: Batch, ends: InstantEnds) -> Tensor:
-        own = own_items(batch.rows(ends.row).cut(ends.column + 1))
+    @property
+    def _has_paths(self) -> bool:
+        return self.repeat is not None or self.successors is not None
+
+    def _paths(self, own: Slots, batch: Batch, logits: Tensor, fold: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The items that the paths score, int64 [n, S], each once a row, 0 in empty slots, and what each gets: [n, S].
+
+        own: of the batch. logits: [n, n_items], so far. fold: of rows of train, whose counts they must not see.
+        """
+        items, addends = [], []
+        if self.repeat is not None:
+            items.append(own.item)
+            addends.append(self.repeat(own, self.log_share, logits.gather(1, own.item)))
+        if self.successors is not None:
+            others = self.successors.slots(batch, own.item, self.item_counts, fold)
+            items.append(others.item)
+            addends.append(self.successors(others, self.log_share, logits.gather(1, others.item)))
+        return torch.cat(items, 1), torch.cat(addends, 1)
+
+    def _path_loss(self, users: Tensor, batch: Batch, ends: InstantEnds) -> Tensor:
+        past = batch.rows(ends.row).cut(ends.column + 1)
         owner, targets = known_targets(ends, batch)
         with torch.no_grad():
-            logits = self._vector_logits(states[ends.row, ends.column])
-            everything, own_logit = logits.logsumexp(1), logits.gather(1, own.item)
-            target_logit = logits[owner, targets]
-        addend = repeat(own, self.log_share, own_logit)
-        loss = repeat_softmax(everything, own_logit, addend, own.item, target_logit, owner, targets)
-        return loss + SHRINKAGE * repeat.shrinkage(own)
+            # A state that looks both ways has seen the targets: then each end is read once more, cut there.
+            chosen = users[ends.row, ends.column] if self.is_causal else self.newest_states(past)
+            logits = self._vector_logits(chosen)
+            everything, target_logit = logits.logsumexp(1), logits[owner, targets]
+        own = own_items(past)
+        item, addend = self._paths(own, past, logits, fold_of(batch)[ends.row])
+        loss = path_softmax(everything, logits.gather(1, item), addend, item, target_logit, owner, targets)
+        return loss if self.repeat is None else loss + SHRINKAGE * self.repeat.shrinkage(own)
 
     def newest_states(self, batch: Batch) -> Tensor:
-        """float32 [n, d]: the state after the newest event of each row of a prepared batch; 0 for a row without one."""
-        window = batch.newest(self.spec.window)
-        states: Tensor = self.encoder(window, self.items.weight)
+        """float32 [n, d]: the user of each row of a prepared batch, of any length; 0 for a row without events."""
+        window = self.encoder.asked(batch)
+        users: Tensor = self.pooling(self.encoder(window, self.items.weight))
         newest = (window.length - 1).clamp(min=0)
-        return states[torch.arange(len(window)), newest] * (window.length > 0)[:, None]
+        return users[torch.arange(len(window)), newest] * (batch.length > 0)[:, None]
 
-    def _vector_logits(self, states: Tensor) -> Tensor:
-        return self.only_candidates(torch.addmm(self.bias, states, self.items.weight.T))
+    def _vector_logits(self, users: Tensor) -> Tensor:
+        return self.only_candidates(torch.addmm(self.bias, self.similarity.asked(users), self.item_vectors().T))
 
 
 def known_targets(ends: InstantEnds, batch: Batch) -> tuple[Tensor, Tensor]:

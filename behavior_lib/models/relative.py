@@ -16,16 +16,22 @@ from behavior_lib.models.instants import instant_numbers
 
 
 class TimeBias(nn.Module):
-    """By the time between two events, in powers of two of seconds."""
+    """By the time between two events, in powers of two of seconds; where both_ways, by which of them is later too."""
 
-    def __init__(self, heads: int) -> None:
+    def __init__(self, heads: int, both_ways: bool = False) -> None:
         super().__init__()
-        self.bias = nn.Embedding(SPAN_BUCKETS, heads)
+        self.bias = nn.Embedding((1 + both_ways) * SPAN_BUCKETS, heads)
         nn.init.zeros_(self.bias.weight)
+        self.both_ways = both_ways
 
-    def forward(self, batch: Batch) -> Tensor:
-        """float32 [n, heads, L, L], [.., i, j] for event i that looks at event j; where j is later it means nothing."""
-        numbers: Tensor = self.bias(span_buckets(differences(batch.gap_seconds.cumsum(1))))
+    def forward(self, seconds: Tensor) -> Tensor:
+        """float32 [n, heads, L, L], [.., i, j] for event i that looks at event j.
+
+        seconds: int64 [n, L], when each event was. Without both_ways a later event j means nothing.
+        """
+        apart = differences(seconds)
+        bucket = span_buckets(apart.abs()) + SPAN_BUCKETS * (apart < 0) if self.both_ways else span_buckets(apart)
+        numbers: Tensor = self.bias(bucket)
         return numbers.permute(0, 3, 1, 2)
 
 
@@ -38,7 +44,7 @@ class InstantBias(nn.Module):
         nn.init.zeros_(self.bias.weight)
 
     def forward(self, batch: Batch) -> Tensor:
-        """As TimeBias."""
+        """As TimeBias: [n, heads, L, L]; where event j is later it means nothing."""
         distance = differences(instant_numbers(batch)).clamp(0, self.bias.num_embeddings - 1)
         numbers: Tensor = self.bias(distance)
         return numbers.permute(0, 3, 1, 2)

@@ -7,13 +7,12 @@ repeat-aware recommenders (Ren et al. 2019, "RepeatNet"; Hu et al. 2020, "TIFU-K
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.instants import instant_numbers
+from behavior_lib.models.slots import Grouping, Slots, inputs, slot_network
 from behavior_lib.tables.items import FIRST_INDEX
 
 DAY = 86_400.0
@@ -22,34 +21,18 @@ INSTANT_HALF_LIVES = (2.0, 8.0, 32.0)  # the user's own instants, however far ap
 N_FEATURES = 10 + len(HALF_LIVES) + len(INSTANT_HALF_LIVES)
 
 
-@dataclass(frozen=True)
-class OwnItems:
-    """The distinct items of each history, in ascending order, one slot each.
+def own_items(batch: Batch) -> Slots:
+    """Counts, decayed counts, ages and the history's own size (N_FEATURES), for every distinct item of every row.
 
-    item: int64 [n, L], 0 in empty slots. features: float32 [n, L, N_FEATURES].
-    """
-
-    item: Tensor
-    features: Tensor
-
-    @property
-    def present(self) -> Tensor:
-        """bool [n, L]: slots that hold a known item."""
-        return self.item >= FIRST_INDEX
-
-
-def own_items(batch: Batch) -> OwnItems:
-    """Counts, decayed counts, ages and the history's own size, for every distinct item of every row.
-
-    Ages are days before the row's newest event; nothing later than that is known or used.
+    Its slots are [n, L], in ascending order of the items. Ages are days before the row's newest event; nothing later
+    than that is known or used.
     """
     present = batch.present
     newest = (batch.length - 1).clamp(min=0)[:, None]
     elapsed, instant = batch.gap_seconds.cumsum(1), instant_numbers(batch)
     n_instants = (instant.gather(1, newest) + 1).float()
-    item, order = batch.item_index.masked_fill(~present, 0).sort(dim=1, stable=True)
-    slot = torch.zeros_like(item)
-    slot[:, 1:] = (item[:, 1:] != item[:, :-1]).cumsum(1)
+    grouping = Grouping.of(batch.item_index.masked_fill(~present, 0))
+    order, slot, own_item = grouping.order, grouping.slot, grouping.item
     weight = present.gather(1, order).float()
     days = ((elapsed.gather(1, newest) - elapsed).clamp(min=0) / DAY).gather(1, order)
     ago = (n_instants - 1 - instant).clamp(min=0).gather(1, order)
@@ -63,7 +46,6 @@ def own_items(batch: Batch) -> OwnItems:
     def decayed(distance: Tensor, half_lives: tuple[float, ...]) -> list[Tensor]:
         return [torch.log(total(torch.exp2(-distance / half_life)) + 1e-3) for half_life in half_lives]
 
-    own_item = torch.zeros_like(item).scatter(1, slot, item)
     count, distinct = total(weight), (own_item >= FIRST_INDEX).sum(1, keepdim=True)
     age, oldest = extreme(days, "amin"), extreme(days, "amax")
     interval = (oldest - age) / (count - 1).clamp(min=1)
@@ -81,7 +63,7 @@ def own_items(batch: Batch) -> OwnItems:
         torch.log(batch.length[:, None].clamp(min=1) / n_instants).expand_as(count),
         torch.log(distinct.clamp(min=1) / batch.length[:, None].clamp(min=1)).expand_as(count),
     ]
-    return OwnItems(own_item, torch.stack(features, 2))
+    return Slots(own_item, torch.stack(features, 2))
 
 
 class RepeatPath(nn.Module):
@@ -92,20 +74,19 @@ class RepeatPath(nn.Module):
 
     def __init__(self, n_items: int, width: int = 32) -> None:
         super().__init__()
-        self.network = nn.Sequential(nn.Linear(N_FEATURES + 2, width), nn.GELU(), nn.Linear(width, 1))
+        self.network = slot_network(N_FEATURES, width)
         self.propensity = nn.Embedding(n_items, 1)
         nn.init.zeros_(self.propensity.weight)
 
-    def forward(self, own: OwnItems, log_share: Tensor, logit: Tensor) -> Tensor:
+    def forward(self, own: Slots, log_share: Tensor, logit: Tensor) -> Tensor:
         """float32 [n, L]: the addend of each slot, 0 in the empty ones.
 
         log_share: [items], logarithm of each item's share of all events. logit: [n, L], each slot's logit so far.
         """
-        before = torch.stack([log_share[own.item], logit], 2).clamp(min=-20.0)
-        addend: Tensor = self.network(torch.cat([own.features, before], 2)) + self.propensity(own.item)
+        addend: Tensor = self.network(inputs(own, log_share, logit)) + self.propensity(own.item)
         return addend.squeeze(2).masked_fill(~own.present, 0.0)
 
-    def shrinkage(self, own: OwnItems) -> Tensor:
+    def shrinkage(self, own: Slots) -> Tensor:
         """The mean square of the propensities that were used: keeps those of rare items near 0."""
         used: Tensor = self.propensity(own.item[own.present])
         return used.square().mean()

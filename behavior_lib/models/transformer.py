@@ -1,8 +1,12 @@
-"""A causal transformer over one window of events: pre-norm blocks, fused attention (SASRec, Kang and McAuley 2018)."""
+"""Transformers over one window of events: pre-norm blocks, fused attention; the causal one (SASRec, Kang and McAuley
+2018).
+"""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +14,7 @@ from torch import Tensor, nn
 
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
-from behavior_lib.models.causal import CausalEncoder
+from behavior_lib.models.causal import CausalEncoder, WindowEncoder
 from behavior_lib.models.instants import instant_numbers
 from behavior_lib.models.relative import TimeBias, is_later
 
@@ -37,7 +41,7 @@ class Block(nn.Module):
         """x: [n, L, d]. Returns [n, L, d].
 
         rotation: complex angles as (cosine, sine), [2, n, 1, L, d / heads / 2]. addend: to the attention's logits,
-        [n, heads, L, L], -inf for later events.
+        [n, heads or 1, L, L], -inf for what is not seen; None: causal attention.
         """
         n, columns, dimension = x.shape
         width = dimension // self.heads
@@ -65,18 +69,20 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
 
 
-class CausalTransformer(CausalEncoder):
+class Transformer(WindowEncoder):
     """Attention over the window, with the positions of spec.positions.
 
     "rotary" and "learned" number the instants, so that the hash order inside a basket has no distance; "time" knows the
     time between two events alone.
     """
 
+    both_ways: ClassVar[bool]
+
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
         self.rotary_width = spec.dimension // spec.heads if spec.positions == "rotary" else None
         self.learned = nn.Embedding(spec.window, spec.dimension) if spec.positions == "learned" else None
-        self.time = TimeBias(spec.heads) if spec.positions == "time" else None
+        self.time = TimeBias(spec.heads, self.both_ways) if spec.positions == "time" else None
         self.blocks = nn.ModuleList(Block(spec.dimension, spec.heads, spec.dropout) for _ in range(spec.layers))
         self.norm = nn.LayerNorm(spec.dimension)
 
@@ -86,15 +92,30 @@ class CausalTransformer(CausalEncoder):
 
     def states(self, x: Tensor, batch: Batch) -> Tensor:
         """The last block's output, normed."""
-        rotation = addend = None
         number = instant_numbers(batch)
-        if self.rotary_width is not None:
-            rotation = rotations(number, self.rotary_width)
+        rotation = None if self.rotary_width is None else rotations(number, self.rotary_width)
         if self.learned is not None:
             x = x + self.learned(number.clamp(max=self.learned.num_embeddings - 1))
-        if self.time is not None:
-            addend = self.time(batch).masked_fill(is_later(batch.columns, x.device), float("-inf"))
+        addend = self.addend(batch)
         for block in self.blocks:
             x = block(x, rotation, addend)
         normed: Tensor = self.norm(x)
         return normed
+
+    @abstractmethod
+    def addend(self, batch: Batch) -> Tensor | None:
+        """What each block adds to the logits of attention; see Block."""
+
+
+class CausalTransformer(Transformer, CausalEncoder):
+    """An event looks at those before it and itself."""
+
+    both_ways = False
+
+    def addend(self, batch: Batch) -> Tensor | None:
+        """None but for positions of time."""
+        if self.time is None:
+            return None
+        later = is_later(batch.columns, batch.length.device)
+        seen: Tensor = self.time(batch.gap_seconds.cumsum(1)).masked_fill(later, float("-inf"))
+        return seen

@@ -6,7 +6,17 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from behavior_lib.evaluation.baselines import OWN_FREQUENCY, POPULARITY, RECENT_POPULARITY
+from behavior_lib.evaluation.baselines import (
+    ALS,
+    DECAYED_OWN_FREQUENCY,
+    EASE,
+    ITEM_KNN,
+    OWN_FREQUENCY,
+    POPULARITY,
+    RECENT_POPULARITY,
+    TIFU_KNN,
+    TRANSITIONS,
+)
 from behavior_lib.evaluation.judge import CHAMPION, MODEL
 from behavior_lib.report import numbers
 from behavior_lib.report.data import Score
@@ -18,6 +28,12 @@ _METHODS = {
     POPULARITY: "Most popular",
     RECENT_POPULARITY: "Most popular lately",
     OWN_FREQUENCY: "User's own most frequent",
+    DECAYED_OWN_FREQUENCY: "User's own most frequent, lately more",
+    TRANSITIONS: "What usually comes next",
+    ITEM_KNN: "Items of the same users (item-kNN)",
+    TIFU_KNN: "Habits of the user and of similar ones (TIFU-KNN)",
+    EASE: "Linear item model (EASE)",
+    ALS: "Matrix factorisation (ALS)",
 }
 _METRICS = {"ndcg": "NDCG", "hit_rate": "Hit rate", "recall": "Recall", "mrr": "MRR", "coverage": "Coverage"}
 _EXPLAINED = {
@@ -73,6 +89,11 @@ def metric_name(metric: str) -> str:
     return _METRICS.get(stem, stem.replace("_", " ")) + at + k
 
 
+def headline(scores: Iterable[Score], k: int) -> tuple[Score, ...]:
+    """The figures that the page shows: over all targets, and of k places where they are of any number."""
+    return tuple(score for score in scores if score.metric in {*(f"{stem}@{k}" for stem in _METRICS), "mrr"})
+
+
 def split_tables(scores: Sequence[Score]) -> tuple[SplitTable, ...]:
     """One table a split, test first, then validation, then the rest by name."""
     splits = sorted({score.split for score in scores}, key=lambda name: (name != TEST, name != VALIDATION, name))
@@ -108,7 +129,8 @@ def _rivals(scores: Sequence[Score]) -> tuple[Score, Score] | None:
 def _sentence(own: Score, rival: Score) -> str:
     name = metric_name(own.metric)
     own_figure, rival_figure = f"{name} {with_error(own)}", with_error(rival)
-    other = method_name(rival.method).lower()
+    name_of_rival = method_name(rival.method)
+    other = name_of_rival[0].lower() + name_of_rival[1:]
     people = numbers.plural(own.n_users, "user")
     gain = f" ({100 * (own.value / rival.value - 1):+.0f} %)".replace("-", "−") if rival.value > 0 else ""
     sure = _sureness(own, rival)

@@ -12,23 +12,31 @@ import pandas as pd
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from scipy.sparse import csr_array
 
+from behavior_lib.config.schema import EvaluateConfig
 from behavior_lib.data.histories import Histories
+from behavior_lib.evaluation.background import Background
 from behavior_lib.evaluation.baselines import (
+    ALS,
+    FROM_HISTORIES,
     OWN_FREQUENCY,
     POPULARITY,
     RECENT_POPULARITY,
+    Factors,
     OwnFrequency,
     Popularity,
     Scorer,
 )
+from behavior_lib.evaluation.interactions import Interactions
 from behavior_lib.inference.vocabulary import Vocabulary
+from behavior_lib.spark.factors import FACTORS, implicit_factors
 from behavior_lib.spark.splits import before
 from behavior_lib.spark.vocabulary import known_before
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
 from behavior_lib.tables.buckets import Buckets
 
-_COUNT, _RECENT, _PAIRS = "_count", "_recent", "_pairs"
+_COUNT, _RECENT, _TIME, _TOGETHER = "_count", "_recent", "_time", "_together"
 
 
 @dataclass(frozen=True)
@@ -49,10 +57,18 @@ class JudgedUsers:
 
 @dataclass(frozen=True)
 class Baselines:
-    """scorers by name, and the catalogue: bool [V], the items that were known before the cut."""
+    """scorers by name, in the configured order. background: what they are told apart by. left_out: names of those
+    whose histories were too many for the driver.
+    """
 
     scorers: dict[str, Scorer]
-    catalogue: NDArray[np.bool_]
+    background: Background
+    left_out: tuple[str, ...]
+
+    @property
+    def catalogue(self) -> NDArray[np.bool_]:
+        """bool [V], the items that were known before the cut."""
+        return self.background.popularity > 0
 
 
 def read_vocabulary(items: DataFrame, event_types: DataFrame, buckets: Iterable[Buckets] = ()) -> Vocabulary:
@@ -99,48 +115,99 @@ def seen_events(events: DataFrame, sequences: DataFrame, users: JudgedUsers) -> 
 
 
 def baselines(
-    events: DataFrame, items: DataFrame, sequences: DataFrame, users: JudgedUsers, n_items: int, recent_days: int
+    events: DataFrame,
+    items: DataFrame,
+    sequences: DataFrame,
+    users: JudgedUsers,
+    n_items: int,
+    config: EvaluateConfig,
 ) -> Baselines:
-    """Global popularity, popularity in the `recent_days` before the cut, and the users' own frequency.
+    """The baselines that the configuration names, of what was seen before the cut.
 
     events: EVENTS rows, also those after the cut, which are not looked at. items: ITEMS rows. sequences: the split's
     SEQUENCES rows, and users: the same collected. n_items: V, one more than the highest item index.
-    Events are counted in Spark; what comes here is one number an item, and two a judged user and item.
+    Counts are taken in Spark: one number an item comes here, and two a judged user and item. Where a baseline needs
+    whole histories every event comes too (some 70 bytes each), up to `evaluate.most_events`.
     """
     seen = seen_events(events, sequences, users)
     known = items if users.is_leave_one_out else known_before(items, users.as_of)
     numbers = known.select(ITEMS.item_id, ITEMS.item_index)
-    is_recent = F.col(EVENTS.event_time) >= F.lit(users.as_of - timedelta(days=recent_days))
-    totals = seen.groupBy(EVENTS.item_id).agg(F.count("*").alias(_COUNT), F.count_if(is_recent).alias(_RECENT))
-    total = _collect(totals.join(numbers, EVENTS.item_id).select(ITEMS.item_index, _COUNT, _RECENT))
-
-    def by_index(column: str) -> NDArray[np.int64]:
-        counts = np.zeros(n_items, dtype=np.int64)
-        counts[total[ITEMS.item_index]] = total[column]
-        return counts
-
-    popularity = by_index(_COUNT)
+    popularity, recent = _popularity(seen, numbers, n_items, users.as_of - timedelta(days=config.recent_days))
+    named = [name for name in config.baselines if name in FROM_HISTORIES]
+    left_out = tuple(named) if popularity.sum() > config.most_events else ()
+    pairs = seen.groupBy(EVENTS.user_id, EVENTS.item_id).agg(F.count("*").alias(_COUNT)).join(numbers, EVENTS.item_id)
+    background = Background(popularity, _own_counts(pairs, sequences, users, n_items))
     scorers: dict[str, Scorer] = {
         POPULARITY: Popularity(popularity),
-        RECENT_POPULARITY: Popularity(by_index(_RECENT)),
-        OWN_FREQUENCY: _own_frequency(seen, numbers, sequences, users, popularity),
+        RECENT_POPULARITY: Popularity(recent),
+        OWN_FREQUENCY: OwnFrequency(background.own, popularity),
     }
-    return Baselines(scorers, popularity > 0)
+    if named and not left_out:
+        histories = interactions(seen.join(numbers, EVENTS.item_id), users)
+        scorers |= {name: FROM_HISTORIES[name](histories, n_items) for name in named}
+    if ALS in config.baselines and popularity.any():
+        scorers[ALS] = _als(pairs, sequences, users, popularity, config.checkpoints)
+    chosen = {name: scorers[name] for name in config.baselines if name in scorers}
+    return Baselines(chosen, background, left_out)
 
 
-def _own_frequency(
-    seen: DataFrame, numbers: DataFrame, sequences: DataFrame, users: JudgedUsers, popularity: NDArray[np.int64]
-) -> OwnFrequency:
-    pairs = seen.groupBy(EVENTS.user_id, EVENTS.item_id).agg(F.count("*").alias(_COUNT)).join(numbers, EVENTS.item_id)
-    together = F.collect_list(F.struct(ITEMS.item_index, _COUNT))
-    by_user = pairs.groupBy(EVENTS.user_id).agg(together.alias(_PAIRS))
-    judged = by_user.join(sequences.select(SEQUENCES.user_id), SEQUENCES.user_id, "left_semi")
-    lists = (F.col(_PAIRS)[name].alias(name) for name in (ITEMS.item_index, _COUNT))
-    own = _collect(judged.select(EVENTS.user_id, *lists))
-    position = pd.Index(users.user_ids).get_indexer(own[EVENTS.user_id])
-    user = np.repeat(position, own[_COUNT].str.len())
-    item, count = (np.concatenate([*own[name], []]).astype(np.int64) for name in (ITEMS.item_index, _COUNT))
-    return OwnFrequency.from_pairs(user, item, count, len(users.user_ids), popularity)
+def interactions(numbered: DataFrame, users: JudgedUsers) -> Interactions:
+    """The histories of all users, of whom the judged are the first. numbered: EVENTS rows with item_index."""
+    histories = _lists(numbered.withColumn(_TIME, F.unix_micros(EVENTS.event_time)), ITEMS.item_index, _TIME)
+    number = pd.Index(users.user_ids).get_indexer(histories[EVENTS.user_id]).astype(np.int64)
+    n_judged, others = len(users.user_ids), number < 0
+    number[others] = n_judged + np.arange(others.sum())
+    user = np.repeat(number, histories[_TIME].str.len())
+    item, time = _joined(histories[ITEMS.item_index]), _joined(histories[_TIME])
+    return Interactions.from_events(user, item, time, n_judged + int(others.sum()), np.arange(n_judged))
+
+
+def _popularity(
+    seen: DataFrame, numbers: DataFrame, n_items: int, since: datetime
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """int64 [V] twice: events of each item, and those from `since` on."""
+    is_recent = F.col(EVENTS.event_time) >= F.lit(since)
+    totals = seen.groupBy(EVENTS.item_id).agg(F.count("*").alias(_COUNT), F.count_if(is_recent).alias(_RECENT))
+    total = _collect(totals.join(numbers, EVENTS.item_id).select(ITEMS.item_index, _COUNT, _RECENT))
+    counts = np.zeros((2, n_items), dtype=np.int64)
+    counts[:, total[ITEMS.item_index]] = total[_COUNT], total[_RECENT]
+    return counts[0], counts[1]
+
+
+def _own_counts(pairs: DataFrame, sequences: DataFrame, users: JudgedUsers, n_items: int) -> csr_array:
+    """int64 CSR [n, V]: how often each judged user had each item."""
+    judged = pairs.join(sequences.select(SEQUENCES.user_id), SEQUENCES.user_id, "left_semi")
+    own = _lists(judged, ITEMS.item_index, _COUNT)
+    user = np.repeat(pd.Index(users.user_ids).get_indexer(own[EVENTS.user_id]), own[_COUNT].str.len())
+    place = user, _joined(own[ITEMS.item_index])
+    return csr_array((_joined(own[_COUNT]), place), shape=(len(users.user_ids), n_items))
+
+
+def _als(
+    pairs: DataFrame, sequences: DataFrame, users: JudgedUsers, popularity: NDArray[np.int64], checkpoints: str
+) -> Factors:
+    of_users, of_items = implicit_factors(pairs, _COUNT, checkpoints)
+    of_judged = of_users.join(sequences.select(SEQUENCES.user_id), SEQUENCES.user_id, "left_semi")
+
+    found, items = _collect(of_judged), _collect(of_items)
+    rows = pd.Index(users.user_ids).get_indexer(found[EVENTS.user_id])
+    vectors = np.stack(items[FACTORS].to_list())
+    item_factors = np.zeros((len(popularity), vectors.shape[1]), dtype=np.float32)
+    item_factors[items[ITEMS.item_index]] = vectors
+    user_factors = np.full((len(users.user_ids), vectors.shape[1]), np.nan, dtype=np.float32)
+    user_factors[rows] = np.reshape(found[FACTORS].to_list(), (len(rows), -1))
+    return Factors(user_factors, item_factors, popularity)
+
+
+def _lists(rows: DataFrame, *columns: str) -> Any:
+    """A pandas row a user, in the order of user_id, with a list for each column: an id travels once."""
+    by_user = rows.groupBy(EVENTS.user_id).agg(F.collect_list(F.struct(*columns)).alias(_TOGETHER))
+    lists = (F.col(_TOGETHER)[name].alias(name) for name in columns)
+    return _collect(by_user.select(EVENTS.user_id, *lists)).sort_values(EVENTS.user_id, ignore_index=True)
+
+
+def _joined(lists: Any) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(0, dtype=np.int64), *lists])
 
 
 def _collect(frame: DataFrame) -> Any:

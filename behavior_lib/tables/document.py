@@ -27,11 +27,16 @@ def _section(spec: TableSpec) -> str:
     if spec.append_only:
         facts.append("Append-only.")
     rows = [
-        f"| `{column.name}` | {column.type.ddl} | {'yes' if column.nullable else ''} | {column.meaning} |"
+        f"| `{column.name}` | {column.type.ddl} | {'yes' if column.nullable else ''} | {_escaped(column.meaning)} |"
         for column in spec.columns
     ]
     table = ["| column | type | may be null | meaning |", "|---|---|---|---|", *rows]
     return "\n".join([f"## {spec.name}", "", f"One row is {spec.grain}. {' '.join(facts)}", "", *table, ""])
+
+
+def _escaped(text: str) -> str:
+    """A bar ends the cell of a table."""
+    return text.replace("|", "\\|")
 
 
 def _names(names: tuple[str, ...]) -> str:

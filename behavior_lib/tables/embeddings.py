@@ -48,9 +48,16 @@ EVALUATIONS = TableSpec(
         Column("model_version", INT, "its version"),
         Column("split", STRING, "validation or test"),
         Column("method", STRING, "model, or the name of the baseline"),
-        Column("metric", STRING, "hit_rate@10, recall@10, ndcg@10, mrr, coverage@10"),
+        Column(
+            "metric",
+            STRING,
+            "hit_rate@10, recall@10, ndcg@10, precision@10, map@10, mrr, coverage@10, novelty@10, popularity@10, "
+            "long_tail@10; all but mrr at other numbers of places too (evaluate.more_k); recall@10|novel, "
+            "ndcg@10|novel, …: over such targets alone (repeat, novel; head, middle, tail by the item's popularity; "
+            "history_q1 … history_q4 by the user's number of events)",
+        ),
         Column("value", DOUBLE, "mean over the users"),
-        Column("standard_error", DOUBLE, "standard error of the mean; null for coverage", nullable=True),
+        Column("standard_error", DOUBLE, "standard error of the mean; null for coverage and one user", nullable=True),
         Column(
             "lead_standard_error",
             DOUBLE,
@@ -58,7 +65,7 @@ EVALUATIONS = TableSpec(
             "coverage",
             nullable=True,
         ),
-        Column("n_users", LONG, "users judged"),
+        Column("n_users", LONG, "users that the mean is over: those with such targets, or whose list is not empty"),
         Column("sequences_version", LONG, "version of the sequences table it was judged on"),
     ),
 )

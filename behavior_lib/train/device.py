@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from behavior_lib.config.schema import DeviceName, PrecisionName
 from behavior_lib.data.histories import Histories
 from behavior_lib.errors import ConfigError, EnvironmentProblem
-from behavior_lib.models.base import Drawn, SequenceModel
+from behavior_lib.models.base import DONE, Drawn, SequenceModel
 from behavior_lib.models.batch import Batch
 from behavior_lib.train.rowwise import sparse_lookups
 from behavior_lib.train.settings import FitSettings
@@ -63,10 +63,13 @@ class PlacedModel:
         if self.twin is not self.model:
             self.model.load_state_dict(self.twin.state_dict())
 
-    def prepare(self, histories: Histories, for_loss: int, for_dropout: int) -> Prepared:
-        """A batch and what is drawn for it, by two seeds. It may run in another thread than the steps."""
+    def prepare(self, histories: Histories, for_loss: int, for_dropout: int, done: float = 1.0) -> Prepared:
+        """A batch and what is drawn for it, by two seeds. It may run in another thread than the steps.
+
+        done: the share of the run's steps before that of the batch.
+        """
         batch = self.twin.prepare(Batch.from_histories(histories))
-        drawn = self.twin.draw(batch, torch.Generator().manual_seed(for_loss))
+        drawn = {**self.twin.draw(batch, torch.Generator().manual_seed(for_loss)), DONE: torch.tensor(done)}
         prepared = Prepared(batch, drawn, for_dropout)
         # From pinned memory a GPU copies while the CPU goes on.
         return prepared if self.device.type == "cpu" else prepared.map(Tensor.pin_memory)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import fields
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from behavior_lib.config.schema import BatchOf, CommunicatorName, Config, LauncherName, TrainConfig
+from behavior_lib.config.schema import BatchOf, CommunicatorName, Config, LauncherName, ModelConfig, TrainConfig
 from behavior_lib.data.snapshot import TrainCounts
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import ModelSpec
@@ -35,6 +36,7 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
             "n_event_types": counts.n_event_types,
             "negative_sampling": sampling_of(model.loss.value, sampling),
             "objectives": dict(model.objectives),
+            "prefixes": list(model.prefixes),
         }
     )
     fit = FitSettings(
@@ -90,20 +92,32 @@ def _check(config: Config) -> None:
         "model.layers": model.layers,
         "model.heads": model.heads,
         "model.window": model.window,
+        "model.neighbours": model.neighbours,
+        "model.temperature": model.temperature,
     }
     for key, value in positive.items():
         if value <= 0:
             raise ConfigError(f"{key} must be above 0", value=value, mend=f"--set {key}=…")
     _check_min_workers(train)
-    check_objectives(model.objectives)
     if not 0 <= train.average < 1:
         raise ConfigError("train.average must be at least 0 and below 1", value=train.average, mend="try 0.999")
+    _check_model(model)
+
+
+def _check_model(model: ModelConfig) -> None:
+    check_objectives(model.name, model.pooling.value, model.objectives)
+    if model.successors < 0:
+        raise ConfigError("model.successors is less than 0", value=model.successors, mend="0 leaves the path out")
     if not 0 <= model.calibration <= 1:
         mend = "the paper of gbce has 0.75"
         raise ConfigError("model.calibration must be from 0 to 1", value=model.calibration, mend=mend)
     if model.dimension % (2 * model.heads):
         mend = "choose a multiple of 2 * model.heads"
         raise ConfigError("model.dimension does not split into heads of even width", value=model.dimension, mend=mend)
+    widths = [0, *model.prefixes, model.dimension]
+    if any(wider <= width for width, wider in pairwise(widths)):
+        mend = f"give ascending widths from 1 to {model.dimension - 1}"
+        raise ConfigError("model.prefixes cannot be", value=model.prefixes, mend=mend)
 
 
 def _check_min_workers(train: TrainConfig) -> None:

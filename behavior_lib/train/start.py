@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 
 from behavior_lib.data.loader import Loader
 from behavior_lib.data.snapshot import Snapshot
@@ -12,12 +13,15 @@ from behavior_lib.models.base import SequenceModel
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.cooccurrence import cooccurrence_vectors
 from behavior_lib.models.instants import instant_numbers
+from behavior_lib.models.transitions import Transitions
 from behavior_lib.tables.items import FIRST_INDEX
 from behavior_lib.tables.sequences import TRAIN
+from behavior_lib.train.communicator import Communicator
 from behavior_lib.train.settings import FitSettings
 
 ROWS_AT_ONCE = 512
 MOST_EVENTS = 20_000_000  # that are counted; 1 GB while they are
+MOST_PAIRS = 10_000_000  # of items in neighbouring instants that are counted; 2 GB while they are
 
 
 def start_from_cooccurrence(
@@ -27,17 +31,51 @@ def start_from_cooccurrence(
 
     alive: called at every batch.
     """
-    items, instants, rows_before, events = [], [], 0, 0
+    items, instants = zip(*_events(model, snapshot, settings, alive), strict=True)
+    item, instant, spec = torch.cat(items), torch.cat(instants), model.spec
+    if len(item):
+        model.start_item_vectors(cooccurrence_vectors(item, instant, spec.n_items, spec.dimension, settings.seed))
+
+
+def start_item_graph(
+    model: SequenceModel, snapshot: Snapshot, settings: FitSettings, communicator: Communicator
+) -> None:
+    """Give the model's item graph, where it has one, what follows what in train, on all ranks alike.
+
+    Rank 0 reads the train split once. The model is on the CPU.
+    """
+    graph = model.item_graph()
+    if graph is None:
+        return
+    if communicator.rank == 0:
+        transitions = Transitions(model.spec.n_items)
+        for item, instant in _events(model, snapshot, settings, communicator.alive):
+            transitions.add(item, instant)
+            if len(transitions) >= MOST_PAIRS:
+                break
+        graph.take(*transitions.edges(model.spec.neighbours))
+    edges = int(communicator.share("graph", str(len(graph.edge_weight))))
+    if communicator.rank:
+        graph.make_room(edges)
+    communicator.broadcast([graph.edge_index, graph.edge_weight])
+
+
+def _events(
+    model: SequenceModel, snapshot: Snapshot, settings: FitSettings, alive: Callable[[], None]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The events of known items of train, whole rows at a time, until there are MOST_EVENTS.
+
+    int64 [m], the item, and int64 [m], a number that the events of one instant share; the next instant of the row has
+    the next number, and no instant of another row has a neighbouring one.
+    """
+    rows_before = events = 0
     for rows in Loader(snapshot, TRAIN, ROWS_AT_ONCE, settings.reader, settings.seed).in_order():
         alive()
         batch = model.prepare(Batch.from_histories(rows.histories))
         row, column = (batch.item_index >= FIRST_INDEX).nonzero(as_tuple=True)
-        items.append(batch.item_index[row, column])
-        instants.append((rows_before + row) * batch.columns + instant_numbers(batch)[row, column])
+        # Batches differ in width; two rows must not meet.
+        first = (rows_before + row) * (model.spec.length + 1)
+        yield batch.item_index[row, column], first + instant_numbers(batch)[row, column]
         rows_before, events = rows_before + len(batch), events + len(row)
         if events >= MOST_EVENTS:
             break
-    spec = model.spec
-    if events:
-        item, instant = torch.cat(items), torch.cat(instants)
-        model.start_item_vectors(cooccurrence_vectors(item, instant, spec.n_items, spec.dimension, settings.seed))

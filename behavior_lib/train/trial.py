@@ -18,11 +18,14 @@ from behavior_lib.data.order import MIXED_BATCHES
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
 from behavior_lib.models.build import build_model
 from behavior_lib.tables.sequences import TRAIN
+from behavior_lib.train.communicator import SingleProcess
 from behavior_lib.train.device import PlacedModel, Prepared
 from behavior_lib.train.loop import steps_of
 from behavior_lib.train.optimizer import Optimizer
 from behavior_lib.train.rowwise import sparse_tables
 from behavior_lib.train.settings import RunSettings
+from behavior_lib.train.start import start_item_graph
+from behavior_lib.train.successors import start_successors
 
 TRIED = 6  # batches; the first warms up
 _BYTES_A_COLUMN = 4
@@ -33,10 +36,10 @@ _COLUMNS = 4  # of a row that are as wide as a history
 class Estimate:
     """A run before it starts. parameters: numbers that are learned. steps: of one worker over all epochs.
 
-    state_mb: weights, gradients (but those of sparse tables), moments and averages of one worker, exactly. loader_mb:
-    at most, for the rows that are mixed, while a pool is put together. step_mb: what the tried steps took beside those.
-    step_seconds: median of the tried steps on one worker with its threads. seconds: all steps at that pace, without
-    validation and without waiting for other workers.
+    state_mb: weights, gradients (but those of sparse tables), moments, averages and counts of successors of one worker,
+    exactly. loader_mb: at most, for the rows that are mixed, while a pool is put together. step_mb: what the tried
+    steps took beside those. step_seconds: median of the tried steps on one worker with its threads. seconds: all
+    steps at that pace, without validation and without waiting for other workers.
     """
 
     parameters: int
@@ -57,7 +60,7 @@ def estimate(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> Estim
     fit = run.fit
     loader = Loader(snapshot, TRAIN, fit.batch_size, fit.reader, fit.seed, 0, run.workers)
     steps = sum(steps_of(loader, fit))
-    placed, optimizer = _begin(run, counts)
+    placed, optimizer = _begin(run, snapshot, counts)
     process = psutil.Process(os.getpid())
     seconds, before = [], process.memory_info().rss
     most = before
@@ -88,15 +91,18 @@ def overfit(run: RunSettings, snapshot: Snapshot, counts: TrainCounts, steps: in
     """
     loader = Loader(snapshot, TRAIN, run.fit.batch_size, run.fit.reader, run.fit.seed)
     # Without dropout, so that what is learned is what is asked.
-    placed, optimizer = _begin(replace(run, spec=replace(run.spec, dropout=0.0)), counts)
+    placed, optimizer = _begin(replace(run, spec=replace(run.spec, dropout=0.0)), snapshot, counts)
     with _threads(run.fit.threads):
         prepared = placed.prepare(next(loader.epoch(0)).histories, run.fit.seed, run.fit.seed)
         return [_step(placed, optimizer, prepared, done, steps) for done in range(steps)]
 
 
-def _begin(run: RunSettings, counts: TrainCounts) -> tuple[PlacedModel, Optimizer]:
+def _begin(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> tuple[PlacedModel, Optimizer]:
     torch.manual_seed(run.fit.seed)
-    placed = PlacedModel(build_model(run.spec, torch.from_numpy(counts.items)), run.fit)
+    model = build_model(run.spec, torch.from_numpy(counts.items))
+    start_item_graph(model, snapshot, run.fit, SingleProcess())
+    start_successors(model, snapshot, run.fit, SingleProcess())
+    placed = PlacedModel(model, run.fit)
     return placed, Optimizer(placed.model, run.fit)
 
 
@@ -121,4 +127,6 @@ def _threads(number: int) -> Iterator[None]:
 def _state_bytes(placed: PlacedModel, optimizer: Optimizer) -> int:
     sparse = sparse_tables(placed.model)
     gradients = [weight for name, weight in placed.model.named_parameters() if name not in sparse]
-    return sum(tensor.numel() * tensor.element_size() for tensor in [*gradients, *optimizer.tensors().values()])
+    counts = [] if placed.model.successors is None else placed.model.successors.buffers()
+    tensors = [*gradients, *counts, *optimizer.tensors().values()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import DATA
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 SPARK_SUBMIT = Path(sys.executable).parent / "spark-submit"

@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import DATA
 
-pytestmark = [pytest.mark.spark, pytest.mark.distributed]
+pytestmark = [pytest.mark.spark, pytest.mark.distributed, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 # So few households need many small steps before the model is better than counting, which the gate asks of it.

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from behavior_lib.cli import load_job
 from behavior_lib.config.loader import load
-from behavior_lib.errors import DataRefused, GateNotPassed
+from behavior_lib.errors import ConfigError, DataRefused, GateNotPassed
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import build_model, save_model
@@ -23,6 +23,7 @@ from tests.conftest import DATA
 pytestmark = pytest.mark.spark
 
 LENGTH = 48
+COMPARED = {"popularity", "recent_popularity", "own_frequency", "decayed_own_frequency"}  # with SQL
 VALIDATION, TEST = "2017-11-01", "2017-12-01"
 
 # Ranks by SQL's own mid-rank, from the raw files alone: nothing of the pipeline takes part.
@@ -43,35 +44,60 @@ with lines as (
     select item, count(*) as n, count(*) filter (time >= $cut::timestamp - interval 28 day) as n_recent
     from before group by item
 ), own as (
-    select user_id, item, count(*) as n from before group by user_id, item
-), scored as (
-    select users.user_id, popular.item, popular.n as popularity, popular.n_recent as recent_popularity,
-           coalesce(own.n, 0) * 1e6 + popular.n as own_frequency
+    select user_id, item, count(*) as n,
+           sum(pow(0.5, (epoch_us($cut::timestamp) - epoch_us(time)) / (120 * 86400e6))) as decayed
+    from before group by user_id, item
+), ordered as (
+    -- Sums of one set of times may differ in the last digits, by the order of their terms.
+    select users.user_id, popular.item,
+           dense_rank() over (
+               partition by users.user_id order by round(coalesce(own.decayed, 0), 12), popular.n
+           ) as place
     from (select distinct user_id from targets) as users cross join popular
     left join own on own.user_id = users.user_id and own.item = popular.item
+), scored as (
+    select users.user_id, popular.item, popular.n as popularity, popular.n_recent as recent_popularity,
+           coalesce(own.n, 0) * 1e6 + popular.n as own_frequency, ordered.place::double as decayed_own_frequency
+    from (select distinct user_id from targets) as users cross join popular
+    join ordered on ordered.user_id = users.user_id and ordered.item = popular.item
+    left join own on own.user_id = users.user_id and own.item = popular.item
 ), long as (
-    unpivot scored on popularity, recent_popularity, own_frequency into name method value score
+    unpivot scored on popularity, recent_popularity, own_frequency, decayed_own_frequency into name method value score
 ), placed as (
     select *, row_number() over (partition by method, user_id order by score desc) as place from long
 ), ranked as (
     select method, user_id, item, avg(place) over (partition by method, user_id, score) as mid_rank from placed
 ), judged as (
-    select methods.method, targets.user_id, coalesce(ranked.mid_rank, 'inf'::double) as mid_rank
+    select methods.method, targets.user_id, own.n is not null as is_own,
+           coalesce(ranked.mid_rank, 'inf'::double) as mid_rank
     from targets cross join (select distinct method from long) as methods
     left join ranked on (ranked.method, ranked.user_id, ranked.item) = (methods.method, targets.user_id, targets.item)
+    left join own on (own.user_id, own.item) = (targets.user_id, targets.item)
+), parts as (
+    select judged.*, k, part, row_number() over (partition by method, user_id, k, part order by mid_rank) as n_until
+    from judged cross join (values (1), (5), (10), (20)) as places(k)
+    cross join (values ('', null), ('|repeat', true), ('|novel', false)) as parts(part, wanted)
+    where wanted is null or wanted = is_own
+), tied as (
+    select *, avg(n_until) over (partition by method, user_id, k, part, mid_rank) as n_up_to from parts
 ), users as (
-    select method, user_id,
-           max((mid_rank <= 10)::double) as "hit_rate@10",
-           avg((mid_rank <= 10)::double) as "recall@10",
-           sum(case when mid_rank <= 10 then 1 / log2(1 + mid_rank) else 0 end)
-               / list_sum([1 / log2(1 + place) for place in range(1, 1 + least(10, count(*)))]) as "ndcg@10",
+    select method, user_id, k, part,
+           max((mid_rank <= k)::double) as hit_rate,
+           avg((mid_rank <= k)::double) as recall,
+           sum(case when mid_rank <= k then 1 / log2(1 + mid_rank) else 0 end)
+               / list_sum([1 / log2(1 + place) for place in range(1, 1 + least(k, count(*)))]) as ndcg,
+           count(*) filter (mid_rank <= k) / k as precision,
+           sum(case when mid_rank <= k then n_up_to / mid_rank else 0 end) / least(k, count(*)) as map,
            max(1 / mid_rank) as mrr
-    from judged group by method, user_id
+    from tied group by method, user_id, k, part
 ), means as (
-    unpivot users on "hit_rate@10", "recall@10", "ndcg@10", mrr into name metric value figure
+    unpivot users on hit_rate, recall, ndcg, precision, map, mrr into name metric value figure
 )
-select method, metric, avg(figure) as mean, stddev_samp(figure) / sqrt(count(*)) as error, count(*) as n_users
-from means group by method, metric
+select method, case metric when 'mrr' then metric else metric || '@' || k || part end as name, avg(figure) as mean,
+       stddev_samp(figure) / sqrt(count(*)) as error, count(*) as n_users
+from means
+where case when metric = 'mrr' then k = 10 and part = '' else part = '' or k = 10 and metric in ('recall', 'ndcg') end
+group by method, name, metric
 union all
 select method, 'coverage@10', count(distinct item) filter (mid_rank <= 10) / count(distinct item), null,
        count(distinct user_id)
@@ -100,7 +126,7 @@ def job(warehouse, request):
 def new_version(job, tmp_path):
     """Registers an untrained model that knows all but the newest fifty items."""
 
-    def register():
+    def register(seed=5):
         run = job("evaluate")
         config = run.config.mlflow
         registry = Registry(config.tracking_uri, config.model_name)
@@ -116,7 +142,7 @@ def new_version(job, tmp_path):
             heads=1,
             layers=1,
         )
-        torch.manual_seed(5)
+        torch.manual_seed(seed)
         save_model(build_model(spec, torch.arange(n_items) % 9), tmp_path / "checkpoint")
         experiment = registry.experiment("behavior", config.artifacts)
         run_id = MlflowClient(config.tracking_uri).create_run(experiment).info.run_id
@@ -144,14 +170,16 @@ def evaluations(job, version=1):
 def test_baselines_are_those_of_the_raw_files(job, new_version):
     registry, version = new_version()
     with pytest.raises(
-        GateNotPassed, match=r"does not beat .*own_frequency 0\.\d{4} in split validation with \d+ users"
+        GateNotPassed,
+        match=r"does not beat popularity 0\.\d{4} and .* and own_frequency 0\.\d{4} in split validation with \d+ users",
     ):
         run(job("evaluate"))
     assert registry.resolve(CHALLENGER).version == version.version
     assert registry.resolve("champion") is None
     found = evaluations(job("evaluate"))
     expected = oracle(VALIDATION, TEST, "validation") | oracle(TEST, "2018-02-01", "test")
-    assert {key for key in found if key[1] != "model"} == set(expected)
+    assert {key[1] for key in found} == {"model", *job("evaluate").config.evaluate.baselines}
+    assert len(expected) == 2 * len(COMPARED) * 26
     for key, (mean, error, n_users) in expected.items():
         assert found[key].value == pytest.approx(mean, abs=1e-9), key
         assert found[key].n_users == n_users
@@ -171,7 +199,9 @@ def test_a_judged_champion_is_left_alone_until_a_challenger_comes(job, new_versi
     registry, version = new_version()
     make_champion(registry, version, job)
     told = run(job("evaluate"))
-    assert (told["status"], told["winner"], told["model_version"]) == ("succeeded", "own_frequency", version.version)
+    methods = ("model", *job("evaluate").config.evaluate.baselines)
+    best = max(methods, key=lambda name: told["metrics"][f"test.{name}.ndcg@10"])
+    assert (told["status"], told["winner"], told["model_version"]) == ("succeeded", best, version.version)
     assert told["metrics"]["test.model.ndcg@10"] < told["metrics"]["test.own_frequency.ndcg@10"]
     before = evaluations(job("evaluate"))
     assert run(job("evaluate"))["status"] == "unchanged"
@@ -187,7 +217,32 @@ def test_a_judged_champion_is_left_alone_until_a_challenger_comes(job, new_versi
     assert evaluations(job("evaluate"), version.version) == before
 
 
-def test_without_a_model_both_jobs_say_what_to_run(job):
+def test_versions_are_compared_with_the_first_on_the_same_users(warehouse, job, new_version):
+    registry, version = new_version()
+    make_champion(registry, version, job)
+    told = run(job("evaluate"))
+    new_version(seed=6)
+    names = [f"mlflow.model_name={registry.model_name}", "compare.models=[champion,2]"]
+    compared = run(Job("compare", load("test", "compare", [*warehouse, *names])))
+    assert compared["versions"] == {"champion": 1, "2": 2}
+    assert (compared["compared_with"], compared["split"]) == ("champion", "test")
+    for name in ("ndcg@10", "coverage@10", "novelty@10"):
+        assert compared["metrics"][f"test.champion.{name}"] == told["metrics"][f"test.model.{name}"]
+    difference = compared["differences"]["2"]["mrr"]
+    figures = compared["metrics"]
+    assert difference["value"] == pytest.approx(figures["test.2.mrr"] - figures["test.champion.mrr"])
+    assert difference["value"] != 0 < difference["standard_error"]
+    assert "ndcg@10|novel" in compared["differences"]["2"]
+
+    refused = {"[champion,9]": r"no such version in model .*: '9'", "[1,champion]": "there is nothing to compare"}
+    for models, sentence in refused.items():
+        with pytest.raises(ConfigError, match=sentence):
+            run(Job("compare", load("test", "compare", [*warehouse, names[0], f"compare.models={models}"])))
+
+
+def test_without_a_model_both_jobs_say_what_to_run(job, warehouse):
+    with pytest.raises(ConfigError, match=r"unknown baseline in evaluate.baselines: 'eas'; did you mean ease\?"):
+        run(Job("evaluate", load("test", "evaluate", [*warehouse, "evaluate.baselines=[eas]"])))
     with pytest.raises(DataRefused, match=r"there is no model to judge in model .*; run train first"):
         run(job("evaluate"))
     with pytest.raises(DataRefused, match=r"no version has passed the gate in model .*; run train and evaluate first"):

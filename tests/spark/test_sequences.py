@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from pyspark.sql import functions as F
 
-from behavior_lib.config.schema import SequencesConfig, SplitConfig, VocabularyConfig
+from behavior_lib.config.schema import EvaluateConfig, SequencesConfig, SplitConfig, VocabularyConfig
 from behavior_lib.config.source import SourceSplit
 from behavior_lib.errors import ConfigError
 from behavior_lib.evaluation.baselines import POPULARITY
@@ -272,7 +272,8 @@ def test_baselines_of_leave_one_out_count_what_is_not_held_out(events, vocabular
     for split, (b, c) in {"validation": (0, 2), "test": (1, 2)}.items():
         own = rows.where(F.col(SEQUENCES.split) == split)
         users = judged_users(own)
-        scores = baselines(frame, words.items, own, users, 6, 28).scorers[POPULARITY](slice(0, 1))
+        found = baselines(frame, words.items, own, users, 6, EvaluateConfig(baselines=[POPULARITY]))
+        scores = found.scorers[POPULARITY](slice(0, 1))
         assert users.user_ids.tolist() == ["u"]
         assert [int(scores[0, index[name]]) for name in "abc"] == [2, b, c]
 

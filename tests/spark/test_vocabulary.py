@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
-from behavior_lib.config.schema import VocabularyConfig
+from behavior_lib.config.schema import EvaluateConfig, VocabularyConfig
 from behavior_lib.data.histories import Histories
 from behavior_lib.errors import ConfigError, Occupied
+from behavior_lib.evaluation.baselines import POPULARITY
 from behavior_lib.inference.raw import to_histories
 from behavior_lib.inference.renumber import Renumbering
 from behavior_lib.spark.evaluation import baselines, judged_users, read_vocabulary
@@ -250,7 +251,7 @@ def test_a_target_that_is_rare_is_missed_and_no_candidate(events, frames):
     sequences = split_rows(histories(frame, words, CUT, Shape(6, 100)), target.withColumns(cut), "test", 6)
     users = judged_users(sequences)
     assert users.targets.tolist() == [[2, 2, 3, 4, 5, 0]]
-    found = baselines(frame, words.items, sequences, users, 6, 28)
+    found = baselines(frame, words.items, sequences, users, 6, EvaluateConfig(baselines=[POPULARITY]))
     assert found.catalogue.tolist() == [False, False, False, True, False, False]
 
 

@@ -16,6 +16,7 @@ from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import FAMILIES, build_model, save_model
 from behavior_lib.registry import CHALLENGER, Registry
+from tests.encoders_example import objectives_of
 
 VOCABULARY = Vocabulary.from_pairs([(f"item {index}", index) for index in range(3, 12)], [("buy", 3)])
 FRAME = pd.DataFrame(
@@ -36,7 +37,8 @@ def tracking_uri(tmp_path_factory):
 
 def new_checkpoint(name, folder):
     torch.manual_seed(0)
-    spec = ModelSpec(name, length=12, window=12, n_items=12, n_event_types=4, dimension=8, layers=1, heads=1)
+    sizes = {"length": 12, "window": 12, "n_items": 12, "n_event_types": 4, "dimension": 8, "layers": 1, "heads": 1}
+    spec = ModelSpec(name, **sizes, objectives=objectives_of(name))
     save_model(build_model(spec, torch.arange(12)), folder)
     return folder
 

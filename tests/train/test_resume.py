@@ -34,7 +34,7 @@ def snapshot(tmp_path_factory):
 
 def train(snapshot, folder, settings=WANTED, stop_after=None):
     """Train until done, or until so many steps of this call; the model's dropout draws too."""
-    model, watcher = new_model(snapshot, dropout=0.2), Watcher()
+    model, watcher = new_model(snapshot, dropout=0.2, successors=3), Watcher()
     torch.manual_seed(len(str(folder)))  # what was drawn before must not matter
     calls = iter(range(10**9))
     result = fit(
@@ -113,6 +113,27 @@ def test_a_run_with_row_wise_tables_goes_on_bit_for_bit(snapshot, tmp_path):
     assert_same(train(snapshot, tmp_path / "halves", settings), whole)
     losses = [epoch.loss for epoch in whole[0].epochs]
     assert losses[2] < losses[0]
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_batch_knows_its_own_step_though_it_is_made_ahead(snapshot, tmp_path, monkeypatch, accumulate):
+    """A weight that grows with the steps is the same in a run that was stopped."""
+    settings, seen = replace(WANTED, accumulate=accumulate), {}
+
+    def train_variational(folder, stop_after=None):
+        model, calls = new_model(snapshot, objectives={"variational": 1.0}), iter(range(10**9))
+        inner, seen[folder] = model.loss, seen.get(folder, [])
+        monkeypatch.setattr(model, "loss", lambda *told: seen[folder].append(float(told[1]["done"])) or inner(*told))
+        store = FolderStore(str(tmp_path / folder))
+        told = snapshot, settings, SingleProcess(), Watcher(), store, lambda: next(calls) + 1 == stop_after
+        return fit(model, *told), model.state_dict()
+
+    (result, whole), _ = train_variational("whole"), train_variational("halves", 5)
+    _, resumed = train_variational("halves")
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    # Ten batches an epoch; the last step of an epoch may have fewer.
+    steps = [epoch * -(-10 // accumulate) + batch // accumulate for epoch in range(3) for batch in range(10)]
+    assert seen["whole"] == seen["halves"] == pytest.approx([step / result.steps for step in steps])
 
 
 @pytest.mark.parametrize("file", ["state.safetensors", "progress.json", "manifest.json"])

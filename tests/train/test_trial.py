@@ -9,6 +9,7 @@ from behavior_lib.config import load
 from behavior_lib.data.snapshot import Snapshot, count_train
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.build import FAMILIES
+from behavior_lib.models.successors import FOLDS
 from behavior_lib.train.communicator import SingleProcess
 from behavior_lib.train.loop import fit
 from behavior_lib.train.plan import plan
@@ -42,13 +43,15 @@ def test_steps_and_sizes_are_those_of_the_run(snapshot, tmp_path):
     before = torch.get_num_threads()
     found = estimate(run, snapshot, counts)
     assert torch.get_num_threads() == before
-    model = new_model(snapshot)
+    model = new_model(snapshot, successors=64)
     result = fit(model, snapshot, run.fit, SingleProcess(), Watcher(), FolderStore(str(tmp_path / "states")))
     assert found.steps == result.steps == 2 * 4  # ten batches, three a step
     numbers = sum(parameter.numel() for parameter in model.parameters())
     assert found.parameters == numbers
     scalars = len(list(model.parameters()))
-    assert found.state_mb == (4 * 5 * numbers + 4 * scalars) / 2**20  # weight, gradient, two moments, average; a step
+    counted = 64 * len(counts.items) * 4 * (2 + FOLDS)  # a successor, its count, and that by fold
+    # Beside them weight, gradient, two moments, average; and a step.
+    assert found.state_mb == (4 * 5 * numbers + 4 * scalars + counted) / 2**20
     assert found.loader_mb == (2 * (64 * 8 + 75) + 2 * 75) * 12 * 4 * 4 / 2**20
     assert found.seconds == found.steps * found.step_seconds > 0
     assert set(asdict(found)) == set(found.as_metrics())
@@ -57,8 +60,8 @@ def test_steps_and_sizes_are_those_of_the_run(snapshot, tmp_path):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_model_learns_one_batch_by_heart(snapshot, tmp_path, name):
     counts = count_train(snapshot)
-    # The repeat path alone would learn it: only the default model has it here.
-    architecture = [f"model.name={name}", f"model.repeat_path={name == 'transformer_repeat'}"]
+    # The paths alone would learn it: only the default model has one here.
+    architecture = [f"model.name={name}", f"model.repeat_path={name == 'transformer_repeat'}", "model.successors=0"]
     run = planned(tmp_path, counts, *architecture, "train.learning_rate=0.03", "train.threads=1")
     assert run.spec.name == name
     losses = overfit(run, snapshot, counts, 60)

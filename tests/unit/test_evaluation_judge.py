@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from behavior_lib.errors import DataRefused, GateNotPassed
 from behavior_lib.evaluation.baselines import OwnFrequency, Popularity
@@ -32,13 +33,8 @@ def test_popularity_is_the_count():
 
 
 def test_own_frequency_orders_by_own_count_then_popularity():
-    own = OwnFrequency.from_pairs(
-        users=np.array([2, 0, 0, 2, 2]),
-        items=np.array([6, 5, 7, 3, 5]),
-        counts=np.array([1, 2, 2, 1, 10**9]),
-        n_users=3,
-        popularity=POPULAR,
-    )
+    pairs = np.array([2, 0, 0, 2, 2]), np.array([6, 5, 7, 3, 5])
+    own = OwnFrequency(csr_array((np.array([1, 2, 2, 1, 10**9]), pairs), shape=(3, 8)), POPULAR)
     scores = own(slice(0, 3))
     assert np.argsort(-scores[0], kind="stable")[:5].tolist() == [5, 7, 3, 4, 6]
     assert np.argsort(-scores[1], kind="stable")[:3].tolist() == [3, 4, 5]
@@ -52,9 +48,7 @@ def test_own_frequency_is_equal_to_sorting_pairs():
     n_users, width = 30, 25
     popularity = random.integers(0, 4, width)
     counts = random.integers(0, 3, (n_users, width))
-    users, items = np.nonzero(counts)
-    shuffle = random.permutation(len(users))
-    own = OwnFrequency.from_pairs(users[shuffle], items[shuffle], counts[users, items][shuffle], n_users, popularity)
+    own = OwnFrequency(csr_array(counts), popularity)
     scores = own(slice(0, n_users))
     for user in range(n_users):
         pairs = [(counts[user, item], popularity[item]) for item in range(width)]
@@ -81,7 +75,7 @@ def test_batch_size_changes_nothing():
 
 def test_rows_carry_the_callers_columns():
     rows = verdict(place_first(3, 6, 7)).as_rows(model_name="m", model_version=4)
-    assert len(rows) == 2 * 5
+    assert len(rows) == 2 * 7
     by_name = {(row["method"], row["metric"]): row for row in rows}
     assert by_name[MODEL, "ndcg@2"]["value"] == 1
     assert by_name[MODEL, "coverage@2"]["standard_error"] is None
@@ -103,6 +97,16 @@ def test_equal_to_a_baseline_is_not_better():
 
 def test_gate_opens_for_a_model_better_than_baselines():
     check_gate(verdict(place_first(3, 6, 7)))
+
+
+def test_baselines_outside_the_gate_are_figures_beside_the_model():
+    methods = {MODEL: place_first(3, 6, 3), "other": place_first(3, 6, 7), "popularity": Popularity(POPULAR)}
+    result = judge("validation", methods, np.array([[3], [6], [7]]), CATALOGUE, 2, 2, gate=["popularity"])
+    check_gate(result)
+    assert (result.winner, result.best_baseline, result.baselines) == ("other", "other", ("other", "popularity"))
+    assert result.as_lines()[-1].startswith("other wins: model - other = -0.3333")
+    with pytest.raises(GateNotPassed, match=r"does not beat other 1\.0000 in"):
+        check_gate(judge("validation", methods, np.array([[3], [6], [7]]), CATALOGUE, 2, 2))
 
 
 def test_gate_compares_with_the_champion_on_the_same_users():

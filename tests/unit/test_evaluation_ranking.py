@@ -1,12 +1,15 @@
 """Ranking metrics: small cases by hand, and an independent computation in SQL on scores full of ties."""
 
+from types import SimpleNamespace
+
 import duckdb
 import numpy as np
 import pandas as pd
 import pytest
 
 from behavior_lib.errors import DataRefused
-from behavior_lib.evaluation.ranking import Metric, RankingMeter, mid_ranks
+from behavior_lib.evaluation.metrics import Metric
+from behavior_lib.evaluation.ranking import RankingMeter, mid_ranks
 
 NEVER = -np.inf
 
@@ -15,7 +18,13 @@ def rank(scores, targets, k=10, catalogue=None):
     scores = np.asarray(scores, dtype=np.float32)
     meter = RankingMeter(k, np.ones(scores.shape[1], dtype=bool) if catalogue is None else np.asarray(catalogue))
     meter.add(scores, np.asarray(targets))
-    return meter.result()
+    return figures(meter.result())
+
+
+def figures(result):
+    """The users' figures without the k in their names."""
+    by_name = {name.partition("@")[0]: values for name, values in result.headline.items()}
+    return SimpleNamespace(**by_name, coverage=result.coverage[result.ks[0]])
 
 
 def test_rank_without_ties_is_the_place():
@@ -32,13 +41,13 @@ def test_target_that_cannot_be_recommended_is_a_miss_that_counts():
     assert result.recall.tolist() == [1 / 3]
     assert result.ndcg[0] == pytest.approx(1 / (1 + 1 / np.log2(3) + 1 / np.log2(4)))
     assert result.hit_rate.tolist() == [1]
-    assert result.reciprocal_rank.tolist() == [1]
+    assert result.mrr.tolist() == [1]
 
 
 def test_item_outside_the_catalogue_is_not_ranked():
     result = rank([[NEVER, 9.0, 2.0, 1.0]], [[2]], catalogue=[False, False, True, True])
-    assert result.reciprocal_rank.tolist() == [1]
-    assert rank([[NEVER, 9.0, 2.0, 1.0]], [[1]], catalogue=[False, False, True, True]).reciprocal_rank.tolist() == [0]
+    assert result.mrr.tolist() == [1]
+    assert rank([[NEVER, 9.0, 2.0, 1.0]], [[1]], catalogue=[False, False, True, True]).mrr.tolist() == [0]
 
 
 def test_by_hand():
@@ -48,7 +57,7 @@ def test_by_hand():
     assert result.recall.tolist() == [0.5, 0]
     assert result.ndcg[0] == pytest.approx((1 / np.log2(3)) / (1 + 1 / np.log2(3)))
     assert result.ndcg[1] == 0
-    assert result.reciprocal_rank.tolist() == [0.5, 0.25]
+    assert result.mrr.tolist() == [0.5, 0.25]
     assert result.coverage == 4 / 5  # 1, 2 by the first user, 4, 3 by the second; index 0 is in this catalogue
 
 
@@ -59,7 +68,7 @@ def test_fractional_rank_is_a_hit_only_within_k():
     assert rank(scores, targets, k=1).coverage == 0
     inside = rank(scores, targets, k=2)
     assert inside.ndcg.tolist() == [pytest.approx(1 / np.log2(2.5))]
-    assert inside.reciprocal_rank.tolist() == [pytest.approx(1 / 1.5)]
+    assert inside.mrr.tolist() == [pytest.approx(1 / 1.5)]
     assert inside.coverage == 2 / 4
 
 
@@ -97,7 +106,9 @@ def test_user_without_target_is_a_mistake_of_the_caller():
 def test_standard_error_is_of_the_sample():
     metric = Metric.over_users(np.array([0.0, 1.0, 1.0]))
     assert (metric.value, metric.standard_error) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
-    assert Metric.over_users(np.array([1.0])) == Metric(1.0, None)
+    assert Metric.over_users(np.array([1.0])) == Metric(1.0, None, 1)
+    assert Metric.over_users(np.array([np.nan, 0.0, 1.0, np.nan, 1.0])) == metric
+    assert Metric.over_users(np.array([np.nan])).n_users == 0
 
 
 SQL = """
@@ -115,7 +126,7 @@ with placed as (
            avg((mid_rank <= $k)::double) as recall,
            least(1, sum(case when mid_rank <= $k then 1 / log2(1 + mid_rank) else 0 end)
                / list_sum([1 / log2(1 + place) for place in range(1, 1 + least($k, count(*)))])) as ndcg,
-           max(1 / mid_rank) as reciprocal_rank
+           max(1 / mid_rank) as mrr
     from judged group by user_id
 )
 select users.*, (select count(distinct item) from ranked where mid_rank <= $k)
@@ -143,9 +154,9 @@ def test_equal_to_sql_on_scores_full_of_ties(levels, k, width):
     result = meter.result()
 
     expected = _in_sql(scores, catalogue, targets, k)
-    for name in ("hit_rate", "recall", "ndcg", "reciprocal_rank"):
-        np.testing.assert_allclose(getattr(result, name), expected[name], rtol=0, atol=1e-12, err_msg=name)
-    assert result.coverage == pytest.approx(expected["coverage"][0], abs=1e-12)
+    for name in ("hit_rate", "recall", "ndcg", "mrr"):
+        np.testing.assert_allclose(getattr(figures(result), name), expected[name], rtol=0, atol=1e-12, err_msg=name)
+    assert result.coverage[k] == pytest.approx(expected["coverage"][0], abs=1e-12)
     errors = expected["ndcg"].std(ddof=1) / np.sqrt(n_users)
     assert result.metrics()[f"ndcg@{k}"].standard_error == pytest.approx(errors)
 

@@ -12,6 +12,7 @@ from behavior_lib.inference.encoder import BUNDLE_FILES, Encoder, read_bundle
 from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import FAMILIES, build_model, save_model
+from tests.encoders_example import fill, objectives_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,10 +33,12 @@ def new_model(name):
         dimension=16,
         layers=1,
         heads=2,
+        objectives=objectives_of(name),
     )
     built = build_model(spec, counts)
     for parameter in built.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
+    fill(built.item_graph())
     return built.eval()
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from behavior_lib.models.batch import Batch
+from behavior_lib.tables.items import MASK_INDEX
 from tests.encoders_example import WINDOW, encoder_of, rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -157,12 +159,13 @@ def test_three_blocks_of_cnn_read_127_events():
         assert torch.equal(encoder(batch, vectors)[1, -1], before) != is_read
 
 
-def attention(query, key, value, score, weigh):
-    """[L, d] of one head: event i sees j ≤ i with weigh(scores of the seen)."""
+def attention(query, key, value, score, weigh, both_ways=False):
+    """[L, d] of one head: event i sees j ≤ i, or all, with weigh(scores of the seen)."""
     found = []
     for i in range(len(query)):
-        seen = np.array([score(query, key, i, j) for j in range(i + 1)])
-        found.append(weigh(seen) @ value[: i + 1])
+        end = len(query) if both_ways else i + 1
+        seen = np.array([score(query, key, i, j) for j in range(end)])
+        found.append(weigh(seen) @ value[:end])
     return np.array(found)
 
 
@@ -178,32 +181,119 @@ def turned(x, position):
     return np.concatenate([numbers.real, numbers.imag])
 
 
+def transformer(w, x, place, rotary, of_time=None, both_ways=False):
+    """Two layers of two heads. of_time(i, j): the bucket of the time between two events, where that counts."""
+    for layer in range(2):
+        name = f"blocks.{layer}"
+        parts = np.split(normed(x, w, f"{name}.attention_norm") @ w[f"{name}.query_key_value.weight"].T, 3, 1)
+        heads = []
+        for head in range(2):
+
+            def score(query, key, i, j, head=head):
+                if rotary:
+                    return turned(query[i], place[i]) @ turned(key[j], place[j]) / 2
+                return query[i] @ key[j] / 2 + (w["time.bias.weight"][of_time(i, j), head] if of_time else 0.0)
+
+            of_head = [part[:, 4 * head : 4 * head + 4] for part in parts]
+            heads.append(attention(*of_head, score, softmax, both_ways))
+        x = x + np.concatenate(heads, 1) @ w[f"{name}.out.weight"].T
+        inner = normed(x, w, f"{name}.feed_forward.0") @ w[f"{name}.feed_forward.1.weight"].T
+        inner = gelu(inner + w[f"{name}.feed_forward.1.bias"])
+        x = x + inner @ w[f"{name}.feed_forward.3.weight"].T + w[f"{name}.feed_forward.3.bias"]
+    return normed(x, w, "norm")
+
+
 @pytest.mark.parametrize("variant", ["transformer", "transformer, learned", "transformer, time"])
 def test_transformer(variant):
     def formula(w, x, gap):
         place, elapsed = instants(gap), np.cumsum(gap)
         if variant == "transformer, learned":
             x = x + w["learned.weight"][place]
-        for layer in range(2):
-            name = f"blocks.{layer}"
-            parts = np.split(normed(x, w, f"{name}.attention_norm") @ w[f"{name}.query_key_value.weight"].T, 3, 1)
-            heads = []
-            for head in range(2):
-
-                def score(query, key, i, j, head=head):
-                    if variant == "transformer":
-                        return turned(query[i], place[i]) @ turned(key[j], place[j]) / 2
-                    extra = w["time.bias.weight"][bucket(elapsed[i] - elapsed[j]), head] if "time" in variant else 0.0
-                    return query[i] @ key[j] / 2 + extra
-
-                heads.append(attention(*(part[:, 4 * head : 4 * head + 4] for part in parts), score, softmax))
-            x = x + np.concatenate(heads, 1) @ w[f"{name}.out.weight"].T
-            inner = normed(x, w, f"{name}.feed_forward.0") @ w[f"{name}.feed_forward.1.weight"].T
-            inner = gelu(inner + w[f"{name}.feed_forward.1.bias"])
-            x = x + inner @ w[f"{name}.feed_forward.3.weight"].T + w[f"{name}.feed_forward.3.bias"]
-        return normed(x, w, "norm")
+        of_time = (lambda i, j: bucket(elapsed[i] - elapsed[j])) if "time" in variant else None
+        return transformer(w, x, place, variant == "transformer", of_time)
 
     check(variant, formula)
+
+
+@pytest.mark.parametrize("variant", ["bidirectional", "bidirectional, learned", "bidirectional, time"])
+def test_bidirectional(variant):
+    encoder, vectors = encoder_of(variant, seed=3)
+    batch = rows(8)
+    batch.item_index[1, [2, 3, 7, 11]] = MASK_INDEX  # two of them one behind the other
+    batch.gap_seconds[1] = torch.tensor([0, 0, 60, 60, 0, 86_400, 9, 500, 0, 0, 5, 70])
+    shown = Batch(*(tensor.clone() for tensor in vars(batch).values()))
+    hidden = shown.item_index == MASK_INDEX
+    shown.event_type[hidden], shown.gap_seconds[hidden], shown.value[hidden] = MASK_INDEX, 0, 0.0
+    states = encoder(batch, vectors).detach().numpy()
+    for row, length in enumerate(batch.length.tolist()):
+        if not length:
+            continue
+        w, x = weights_of(encoder), event_vectors(encoder, shown, vectors, row)
+        gap = batch.gap_seconds[row, :length].numpy()
+        place, seconds = instants(gap), []
+        for at, elapsed in enumerate(np.cumsum(gap)):
+            seconds.append((seconds[-1] if at else 0) if hidden[row, at] else elapsed)
+        if "learned" in variant:
+            x = x + w["learned.weight"][place]
+
+        def of_time(i, j, seconds=seconds):
+            return bucket(abs(seconds[i] - seconds[j])) + 32 * (seconds[i] < seconds[j])
+
+        expected = transformer(w, x, place, variant == "bidirectional", of_time if "time" in variant else None, True)
+        np.testing.assert_allclose(states[row, :length], expected, rtol=1e-4, atol=1e-5)
+
+
+def dense(graph):
+    """[items, items]: the weight of the edge from the second to the first."""
+    matrix = np.zeros((graph.n_items, graph.n_items))
+    matrix[tuple(graph.edge_index.numpy())] = graph.edge_weight.numpy()
+    return matrix
+
+
+def read_by_last_and_attention(w, x):
+    query, key = x @ w["query.weight"].T, x @ w["key.weight"].T
+    scale = np.sqrt(x.shape[1])
+    attended = attention(query, key, x, lambda query, key, i, j: query[i] @ key[j] / scale, softmax)
+    return np.concatenate([x, attended], 1) @ w["out.weight"].T + w["out.bias"]
+
+
+def convolved(w, vectors, edges):
+    """D^-½ A D^-½, as two diagonal matrices."""
+    half = np.diag(edges.sum(1) ** -0.5)
+    for layer in range(2):
+        vectors = vectors + np.maximum(half @ edges @ half @ vectors @ w[f"refine.{layer}.project.weight"].T, 0)
+    return vectors
+
+
+def attended_to(w, vectors, edges):
+    """Item by item, over the items that it has an edge from."""
+    for layer in range(2):
+        name = f"refine.{layer}"
+        projected, found = vectors @ w[f"{name}.project.weight"].T, np.zeros_like(vectors)
+        for item in range(len(vectors)):
+            near = np.flatnonzero(edges[item])
+            for head in range(2):
+                part = projected[:, 4 * head : 4 * head + 4]
+                a = np.concatenate([w[f"{name}.ask"][head], w[f"{name}.answer"][head]])
+                scores = np.array([a @ np.concatenate([part[item], part[other]]) for other in near])
+                found[item, 4 * head : 4 * head + 4] = softmax(np.where(scores > 0, scores, 0.2 * scores)) @ part[near]
+        vectors = vectors + np.where(found > 0, found, np.exp(found) - 1)
+    return vectors
+
+
+@pytest.mark.parametrize(("name", "refined"), [("gcn", convolved), ("gat", attended_to)])
+def test_graph_encoders(name, refined):
+    encoder, vectors = encoder_of(name, seed=3)
+    batch, edges = rows(8), dense(encoder.graph)
+    assert np.array_equal(edges, edges.T)
+    assert (edges > 0).sum() > 4 * len(vectors)
+    w = weights_of(encoder)
+    known = torch.from_numpy(refined(w, vectors.double().numpy(), edges))
+    states = encoder(batch, vectors).detach().numpy()
+    for row, length in enumerate(batch.length.tolist()):
+        if length:
+            expected = read_by_last_and_attention(w, event_vectors(encoder, batch, known, row))
+            np.testing.assert_allclose(states[row, :length], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_hstu():

@@ -11,7 +11,7 @@ from behavior_lib.models.losses import (
     chunked_softmax,
     full_softmax,
     gbce,
-    repeat_softmax,
+    path_softmax,
     sampled_softmax,
 )
 from behavior_lib.models.losses.catalogue import catalogue_logsumexp
@@ -79,7 +79,7 @@ def test_without_a_target_every_loss_is_zero(n_states):
     assert [float(loss(*scored, negatives)) for loss in (bce, bpr)] == [0.0, 0.0]
     assert [float(loss(*scored, every)) for loss in (full_softmax, chunked_softmax)] == [0.0, 0.0]
     own = torch.zeros(3, 2)
-    assert float(repeat_softmax(torch.ones(3), own, own, own.long(), torch.empty(0), *as_tensors(none, none))) == 0.0
+    assert float(path_softmax(torch.ones(3), own, own, own.long(), torch.empty(0), *as_tensors(none, none))) == 0.0
 
 
 def test_only_candidates_count_in_the_whole_softmax():
@@ -235,7 +235,7 @@ def test_addends_to_own_items_are_seen_as_the_full_softmax_sees_them():
     expected = (surprise[:2].mean() + surprise[2:].mean()) / 2
     own = np.where(present, np.take_along_axis(logits, own_item, axis=1), -np.inf)
     everything = np.log(np.exp(logits).sum(axis=1))
-    found = repeat_softmax(*as_tensors(everything, own, addend, own_item, logits[owner, target], owner, target))
+    found = path_softmax(*as_tensors(everything, own, addend, own_item, logits[owner, target], owner, target))
     np.testing.assert_allclose(float(found), expected, rtol=1e-9)
 
 
@@ -243,7 +243,5 @@ def test_the_gradient_reaches_addends_and_is_finite_where_slots_are_empty():
     own = torch.tensor([[1.0, float("-inf")]])
     addend = torch.zeros(1, 2, requires_grad=True)
     one = torch.tensor([0])
-    repeat_softmax(
-        torch.tensor([2.0]), own, addend, torch.tensor([[3, 0]]), torch.tensor([1.0]), one, one + 3
-    ).backward()
+    path_softmax(torch.tensor([2.0]), own, addend, torch.tensor([[3, 0]]), torch.tensor([1.0]), one, one + 3).backward()
     np.testing.assert_allclose(addend.grad.numpy(), [[np.exp(1) / np.exp(2) - 1, 0.0]], rtol=1e-5)

@@ -281,6 +281,10 @@ def test_the_variational_loss_adds_the_divergence_from_a_standard_normal():
     divergence = torch.distributions.kl_divergence(drawn, standard).sum() / 16
     told = objective.told(mean.float(), task)
     assert float(objective(task).detach()) == pytest.approx(float(told.detach() + 0.2 * divergence), rel=1e-5)
+    # In a run its weight grows over the first fifth of the steps.
+    for done, weight in ((0.0, 0.0), (0.05, 0.05), (0.1, 0.1), (0.2, 0.2), (0.7, 0.2)):
+        task.drawn["done"] = torch.tensor(done)
+        assert float(objective(task).detach()) == pytest.approx(float(told.detach() + weight * divergence), rel=1e-5)
 
 
 def whole_model(**weights):

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from behavior_lib.report.verdict import method_name, metric_name, split_tables, verdict, wins
+from behavior_lib.config.schema import EvaluateConfig
+from behavior_lib.evaluation.baselines import ALS
+from behavior_lib.report.verdict import headline, method_name, metric_name, split_tables, verdict, wins
 from tests.report_example import scores
 
 
@@ -24,6 +26,13 @@ def test_a_lost_comparison_names_the_baseline_that_won():
         "The difference is more than twice its standard error, taken user by user."
     )
     assert not wins(scores(0.15))
+
+
+def test_every_baseline_has_a_name_that_is_not_its_key():
+    for name in (*EvaluateConfig().baselines, ALS):
+        assert method_name(name) != name.replace("_", " ").capitalize()
+    lost = [replace(score, method="tifu_knn") if score.method == "own_frequency" else score for score in scores(0.15)]
+    assert "the baseline “habits of the user and of similar ones (TIFU-KNN)” ranks best" in verdict(lost)
 
 
 def test_a_lead_that_could_be_chance_is_called_so():
@@ -79,10 +88,18 @@ def test_whiskers_end_inside_the_box():
     assert all(0 <= row.low <= row.percent <= row.high <= 100 for row in table.rows)
 
 
+def test_figures_of_groups_and_of_other_places_are_not_on_the_page():
+    other = [replace(score, metric=score.metric.replace("@10", "@20"), value=1.0) for score in scores()[:3]]
+    group = [replace(score, metric=f"{score.metric}|novel", value=1.0) for score in scores()[:3]]
+    extra = [replace(score, metric="novelty@10") for score in scores()[:1]]
+    assert headline([*other, *group, *scores(), *extra], 10) == scores()
+    assert [score.metric for score in headline([*other, *scores()], 20)][:2] == ["hit_rate@20", "recall@20"]
+
+
 def test_test_comes_before_validation():
     assert [table.split for table in split_tables((*scores(split="validation"), *scores()))] == ["test", "validation"]
 
 
 def test_unknown_methods_and_metrics_get_readable_names():
-    assert method_name("item_knn") == "Item knn"
+    assert method_name("nearest_shop") == "Nearest shop"
     assert metric_name("gini@20") == "gini@20"

@@ -3,7 +3,7 @@
 from behavior_lib.models.losses.chosen import OWN_SAMPLING, CatalogueLoss, sampling_of
 from behavior_lib.models.losses.negatives import PARTS, NegativeSampler
 from behavior_lib.models.losses.pairs import bce, bpr, gbce
-from behavior_lib.models.losses.softmax import chunked_softmax, full_softmax, repeat_softmax, sampled_softmax
+from behavior_lib.models.losses.softmax import chunked_softmax, full_softmax, path_softmax, sampled_softmax
 
 __all__ = [
     "OWN_SAMPLING",
@@ -15,7 +15,7 @@ __all__ = [
     "chunked_softmax",
     "full_softmax",
     "gbce",
-    "repeat_softmax",
+    "path_softmax",
     "sampled_softmax",
     "sampling_of",
 ]

@@ -76,26 +76,26 @@ def _surprise(
     return (everything[owner] - positive).sum() / max(1, len(targets))
 
 
-def repeat_softmax(
+def path_softmax(
     everything: Tensor,
-    own: Tensor,
+    logit: Tensor,
     addend: Tensor,
-    own_item: Tensor,
+    item: Tensor,
     target_logit: Tensor,
     owner: Tensor,
     target: Tensor,
 ) -> Tensor:
-    """Cross-entropy of sets of targets under the full softmax of logits to which each row's own items add something.
+    """Cross-entropy of sets of targets under the full softmax of logits of which a few in each row get an addend.
 
-    everything: [m], log of the sum of exp over all logits before the addends. own, addend: [m, L], logit before and
-    addend of each own item, -inf and 0 in empty slots. own_item: int64 [m, L]. target: int64 [t], target_logit: [t],
-    its logit before the addend, owner: int64 [t], its row. Returns the mean over rows of each set's mean; rows without
-    a target do not count. The logits themselves are not needed: only own items change, so the sum is mended for them.
+    everything: [m], log of the sum of exp over all logits before the addends. logit, addend: [m, S], logit before and
+    addend of each item that gets one, -inf and 0 in empty slots. item: int64 [m, S]. target: int64 [t], target_logit:
+    [t], its logit before the addend, owner: int64 [t], its row. Returns the mean over rows of each set's mean; rows
+    without a target do not count. No other logits are needed: only these change, so the sum is mended for them.
     """
-    highest = torch.maximum(everything, (own + addend).amax(1)).detach()
-    others = (torch.exp(everything - highest) - torch.exp(own - highest[:, None]).sum(1)).clamp(min=TINY)
-    total = torch.log(others + torch.exp(own + addend - highest[:, None]).sum(1)) + highest
-    gain = (addend[owner] * (own_item[owner] == target[:, None])).sum(1)
+    highest = torch.maximum(everything, (logit + addend).amax(1)).detach()
+    others = (torch.exp(everything - highest) - torch.exp(logit - highest[:, None]).sum(1)).clamp(min=TINY)
+    total = torch.log(others + torch.exp(logit + addend - highest[:, None]).sum(1)) + highest
+    gain = (addend[owner] * (item[owner] == target[:, None])).sum(1)
     size = torch.bincount(owner, minlength=len(everything))
     surprise = total[owner] - target_logit - gain
     return (surprise / size[owner]).sum() / (size > 0).sum().clamp(min=1)

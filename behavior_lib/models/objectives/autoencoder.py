@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from behavior_lib.models.base import Drawn, ModelSpec
+from behavior_lib.models.base import DONE, Drawn, ModelSpec
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.objectives.base import Objective, Task
 from behavior_lib.tables.items import FIRST_INDEX
 
 TOLD = 32  # newest events that are told again
 DIVERGENCE = 0.2  # its weight
+ANNEALED = 0.2  # share of a run's steps in which the weight grows to it
 
 
 class Reconstruction(Objective):
@@ -53,7 +54,9 @@ class Variational(Reconstruction):
     """Variational autoencoder (Kingma and Welling 2014; for sequences Bowman et al. 2016): the vector is drawn.
 
     The loss is the reconstruction and DIVERGENCE times the divergence from a standard normal distribution, per told
-    event. The weight stays below 1, as in Liang et al. 2018, where 0.2 ranked best.
+    event. The weight stays below 1, as in Liang et al. 2018, where 0.2 ranked best, and grows to it evenly from 0 over
+    the first ANNEALED of the steps, as theirs does: else nothing is told by a vector that is drawn at random
+    (Bowman et al. 2016, "KL cost annealing").
     """
 
     def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
@@ -71,5 +74,6 @@ class Variational(Reconstruction):
         drawn = mean + task.drawn["noise"] * (0.5 * log_variance).exp()
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
         n_told = task.batch.length.clamp(max=TOLD).sum().clamp(min=1)
-        loss: Tensor = self.told(drawn, task) + DIVERGENCE * divergence / n_told
+        weight = DIVERGENCE * (task.drawn[DONE] / ANNEALED).clamp(max=1.0) if DONE in task.drawn else DIVERGENCE
+        loss: Tensor = self.told(drawn, task) + weight * divergence / n_told
         return loss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,10 @@ class Encodes(Protocol):
     """What an objective asks of the model that it teaches."""
 
     def states(self, batch: Batch) -> Tensor:
-        """float32 [n, L, d]: the state after each event; what stands at padding means nothing."""
+        """float32 [n, L, d]: the state of each event; what stands at padding means nothing."""
 
     def newest_states(self, batch: Batch) -> Tensor:
-        """float32 [n, d]: the users' vectors; 0 for a row without events."""
+        """float32 [n, d]: the users, of any length; 0 for a row without events."""
 
     def item_vectors(self) -> Tensor:
         """float32 [n_items, d]."""
@@ -33,8 +33,9 @@ class Encodes(Protocol):
 class Task:
     """One training step as all objectives see it.
 
-    batch: prepared rows. states: float32 [n, L, d], of the batch as it is, made once for all objectives. drawn: what
-    the objective drew, and `negatives` for item_loss.
+    batch: prepared rows. states: float32 [n, L, d], the users after each event of the batch as it is, made once for all
+    objectives that need a causal encoder; without columns where the encoder is none. drawn: what the objective drew,
+    `negatives` for item_loss, and DONE.
     """
 
     model: Encodes
@@ -42,9 +43,21 @@ class Task:
     states: Tensor
     drawn: Drawn
 
+    def nothing(self) -> Tensor:
+        """The loss of a batch that has nothing to learn from: 0, and backward can start from it."""
+        return self.model.item_vectors()[:0].sum()
+
 
 class Objective(nn.Module, ABC):
-    """Something to learn. What it needs beside the encoder (heads, a decoder) are its own parameters."""
+    """Something to learn. What it needs beside the encoder (heads, a decoder) are its own parameters.
+
+    needs_causal: whether it asks the states of the batch as it is for what comes later, so that an encoder that looks
+    both ways would have seen the answer. teaches_users: whether it reads users, and not the states of single events
+    alone, of which a pooling with weights would learn nothing.
+    """
+
+    needs_causal: ClassVar[bool] = False
+    teaches_users: ClassVar[bool] = True
 
     def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
         """spec: of the model that it teaches. item_counts: int64 [n_items], counts in train."""

@@ -39,7 +39,7 @@ class SubSequences(Objective):
         """0 where fewer than two users have two events."""
         row, start, length = (task.drawn[name] for name in ("row", "start", "length"))
         if len(row) < 4:
-            return task.states.new_zeros(())
+            return task.nothing()
         column = start[:, None] + torch.arange(int(length.max()), device=start.device)
         pieces = task.batch.arrange(row, column, length)
         return contrastive_loss(task.model.newest_states(pieces), row)
@@ -89,7 +89,7 @@ class Augmentations(Objective):
         """0 where fewer than two users have an event."""
         row, column, length, masked = (task.drawn[name] for name in ("row", "column", "length", "masked"))
         if len(row) < 4:
-            return task.states.new_zeros(())
+            return task.nothing()
         changed = task.batch.arrange(row, column.clamp(max=task.batch.columns - 1), length)
         item = changed.item_index.masked_fill(masked & changed.present, MASK_INDEX)
         views = Batch(item, changed.event_type, changed.gap_seconds, changed.value, changed.length)

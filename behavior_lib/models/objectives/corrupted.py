@@ -21,6 +21,8 @@ class ReplacedItems(Objective):
     the item itself counts as not replaced.
     """
 
+    teaches_users = False
+
     def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
         """See Objective."""
         super().__init__(spec, item_counts)

@@ -5,18 +5,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from behavior_lib.models.base import Drawn
+from behavior_lib.models.base import Drawn, ModelSpec
 from behavior_lib.models.batch import Batch
+from behavior_lib.models.encoders import looks_both_ways
+from behavior_lib.models.instants import instant_numbers
 from behavior_lib.models.objectives.base import Objective, Task, uniform, whole_up_to
 from behavior_lib.tables.items import FIRST_INDEX, MASK_INDEX
 
 MASKED = 0.2  # share of events
-NEWEST_ALONE = 0.1  # share of rows whose newest event alone is hidden, as it is when the next item is asked for
+NEWEST_ALONE = 0.1  # share of rows whose end alone is hidden, as it is when the next item is asked for
 SPAN, LONGEST_SPAN = 0.2, 10  # a span ends after each event with this probability, and at this length
 
 
 class MaskedItems(Objective):
-    """BERT4Rec (Sun et al. 2019): single events are hidden; at least one in each row."""
+    """BERT4Rec (Sun et al. 2019): single events are hidden; at least one in each row.
+
+    A row's end is its newest event; for an encoder that looks both ways all of its newest instant, for of the next
+    instant it will know nothing either.
+    """
+
+    teaches_users = False
+
+    def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
+        """See Objective."""
+        super().__init__(spec, item_counts)
+        self.hides_instants = looks_both_ways(spec.name)
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
         """masked: bool [n, L]."""
@@ -25,7 +38,8 @@ class MaskedItems(Objective):
         newest = (batch.length - 1).clamp(min=0)
         masked = masked | (position == whole_up_to(newest, generator)[:, None])
         alone = uniform((len(batch),), generator) < NEWEST_ALONE
-        masked = torch.where(alone[:, None], position == newest[:, None], masked)
+        place = instant_numbers(batch) if self.hides_instants else position.expand(len(batch), -1)
+        masked = torch.where(alone[:, None], place == place.gather(1, newest[:, None]), masked)
         return {"masked": masked & batch.present}
 
     def chosen(self, batch: Batch, generator: torch.Generator) -> Tensor:

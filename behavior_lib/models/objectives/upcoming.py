@@ -24,6 +24,8 @@ class LaterItems(Objective):
     One bilinear form a distance; the candidates of an anchor are what comes so much later at all anchors of the batch.
     """
 
+    needs_causal = True
+
     def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
         """See Objective."""
         super().__init__(spec, item_counts)
@@ -39,7 +41,7 @@ class LaterItems(Objective):
         """The mean of InfoNCE over anchors and distances."""
         row, column = task.drawn["row"], task.drawn["column"]
         if len(row) < 2:
-            return task.states.new_zeros(())
+            return task.nothing()
         state, losses = task.states[row, column], []
         for distance, form in enumerate(self.forms, 1):
             item = task.batch.item_index[row, column + distance]
@@ -53,6 +55,8 @@ class LaterItems(Objective):
 
 class NextType(Objective):
     """The event types of the next instant, each as likely as it is frequent there: cross-entropy."""
+
+    needs_causal = True
 
     def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
         """See Objective."""
@@ -70,6 +74,8 @@ class NextType(Objective):
 
 class _NextNumber(Objective):
     """A normal distribution of one number of the next instant: mean and scale from the state, by likelihood."""
+
+    needs_causal = True
 
     def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
         """See Objective."""

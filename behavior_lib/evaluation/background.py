@@ -1,0 +1,75 @@
+"""What was known of users and items before the cut, by which figures are told apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from behavior_lib.evaluation.metrics import Ranks
+
+HEAD_SHARE, MIDDLE_SHARE = 0.01, 0.1  # of the catalogue, most popular first
+_QUARTILES = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class Background:
+    """The state before the cut.
+
+    popularity: int64 [V], events of each item; items without any are not of the catalogue. own: int64 CSR [n, V], how
+    often each judged user had each item.
+    """
+
+    popularity: NDArray[np.int64]
+    own: csr_array
+
+    @cached_property
+    def stratum(self) -> NDArray[np.int64]:
+        """int64 [V]: 0 for the most popular hundredth of the catalogue (head), 1 up to a tenth (middle), else 2 (tail).
+
+        Rounded up; of equal counts the lower index is the more popular one. Items outside the catalogue are tail.
+        """
+        order = np.argsort(-self.popularity, kind="stable")
+        n_known = int((self.popularity > 0).sum())
+        strata = np.full(len(self.popularity), 2)
+        strata[order[: int(np.ceil(MIDDLE_SHARE * n_known))]] = 1
+        strata[order[: int(np.ceil(HEAD_SHARE * n_known))]] = 0
+        return strata
+
+    def shown(self) -> dict[str, NDArray[np.float64]]:
+        """What the items of a list are worth by name, each float64 [V]; a list's figure is the mean over its items.
+
+        novelty: self-information -log2(p), p being the item's share of all events (Zhou et al., PNAS 107, 2010; Vargas
+        and Castells, RecSys 2011). popularity: events of the item (average recommendation popularity) and long_tail: 1
+        for what is no head or middle (average percentage of long-tail items; both Abdollahpouri et al., FLAIRS 2019).
+        """
+        share = np.maximum(self.popularity, 1) / self.popularity.sum()  # the 1 is of items outside the catalogue
+        return {
+            "novelty": -np.log2(share),
+            "popularity": self.popularity.astype(np.float64),
+            "long_tail": (self.stratum == 2).astype(np.float64),
+        }
+
+    def groups(self, ranks: Ranks) -> dict[str, NDArray[np.bool_]]:
+        """Some of the targets by name, each bool [T].
+
+        repeat: items that the user has had; novel: all others. head, middle, tail: by `stratum`. history_q1 … q4:
+        all targets of the users whose events before the cut are among the fewest quarter …, quartiles by linear
+        interpolation; users with as many events are in the same, the lower one.
+        """
+        width = len(self.popularity)
+        own = np.repeat(np.arange(self.own.shape[0]), np.diff(self.own.indptr)) * width + self.own.indices
+        is_own = np.isin(ranks.user * width + ranks.item, own)
+        is_known = ranks.item < width
+        stratum = np.where(is_known, self.stratum[np.where(is_known, ranks.item, 0)], 2)
+        activity = self.own.sum(axis=1)
+        quarter = np.searchsorted(np.quantile(activity, _QUARTILES), activity)[ranks.user]
+        return {
+            "repeat": is_own & is_known,
+            "novel": ~(is_own & is_known),
+            **{name: stratum == number for number, name in enumerate(("head", "middle", "tail"))},
+            **{f"history_q{number + 1}": quarter == number for number in range(len(_QUARTILES) + 1)},
+        }

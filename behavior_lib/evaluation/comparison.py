@@ -1,0 +1,71 @@
+"""Several models on the same users, each beside the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from behavior_lib.evaluation.metrics import Metric
+from behavior_lib.evaluation.ranking import Ranking
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the models did on one split, user by user in one order. results: at least two; the first is compared with."""
+
+    split: str
+    results: Mapping[str, Ranking]
+
+    @property
+    def first(self) -> str:
+        """The model that the others are compared with."""
+        return next(iter(self.results))
+
+    def differences(self) -> dict[str, dict[str, Metric]]:
+        """For every other model each metric's mean of its users' figures minus the first's, with the paired error."""
+        first = self.results[self.first]
+        return {
+            model: {
+                name: difference
+                for (name, own), (_, other) in zip(ranking.by_user(), first.by_user(), strict=True)
+                if (difference := Metric.over_users(own - other)).n_users
+            }
+            for model, ranking in self.results.items()
+            if model != self.first
+        }
+
+    def as_table(self) -> Table:
+        """The headline's metrics, one a line; a star stands at a difference of more than twice its error."""
+        n_users = self.results[self.first].n_users
+        caption = f"differences from {self.first}, user by user; *: more than twice the standard error"
+        table = Table(title=f"{self.split}, {n_users:,} users", title_justify="left", caption=caption)
+        table.add_column("metric")
+        for model in self.results:
+            table.add_column(model, justify="right")
+            if model != self.first:
+                table.add_column("difference", justify="right")
+        differences = self.differences()
+        figures = {model: ranking.metrics() for model, ranking in self.results.items()}
+        for name in figures[self.first]:
+            cells = []
+            for model in self.results:
+                cells.append(_text(figures[model].get(name)))
+                if model != self.first:
+                    cells.append(_signed(differences[model].get(name)))
+            table.add_row(name, *cells)
+        return table
+
+
+def _text(metric: Metric | None) -> str:
+    if metric is None:
+        return ""
+    return f"{metric.value:.4f}" + ("" if metric.standard_error is None else f" ± {metric.standard_error:.4f}")
+
+
+def _signed(difference: Metric | None) -> str:
+    if difference is None:
+        return ""
+    is_sure = difference.standard_error is not None and abs(difference.value) > 2 * difference.standard_error
+    return ("+" if difference.value >= 0 else "") + _text(difference) + (" *" if is_sure else "")

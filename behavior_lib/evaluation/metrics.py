@@ -1,0 +1,95 @@
+"""Figures of ranked targets, one a user, and their means with standard errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A mean over `n_users` users and its standard error (sample standard deviation / sqrt(n)).
+
+    The error is None where there is no distribution over users (coverage) or only one user.
+    """
+
+    value: float
+    standard_error: float | None
+    n_users: int
+
+    @classmethod
+    def over_users(cls, values: NDArray[np.float64]) -> Metric:
+        """values: float64 [n], NaN for users who do not count. Where nobody counts the mean is NaN."""
+        known = values[~np.isnan(values)]
+        error = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else None
+        return cls(float(known.mean()) if len(known) else float("nan"), error, len(known))
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The targets of n users, a row a target, in the order of the users.
+
+    user: int64 [T], 0 … n_users - 1, ascending; not every user needs a target. item: int64 [T]. rank: float64 [T] from
+    1, inf for a miss; whole numbers and halves, as behavior_lib/evaluation/ranking.py says.
+    """
+
+    n_users: int
+    user: NDArray[np.int64]
+    item: NDArray[np.int64]
+    rank: NDArray[np.float64]
+
+    def only(self, chosen: NDArray[np.bool_]) -> Ranks:
+        """Some of the targets, at the ranks that they have among all items. chosen: bool [T]."""
+        return Ranks(self.n_users, self.user[chosen], self.item[chosen], self.rank[chosen])
+
+    def at(self, k: int) -> dict[str, NDArray[np.float64]]:
+        """Metrics of the k first places by name, each float64 [n_users], NaN for a user without a target.
+
+        With m targets, those at r <= k being hits: hit_rate: 1 where there is a hit; recall: hits / m; ndcg: sum of
+        1 / log2(1 + r) over the hits, over that of min(m, k) targets on the first places; precision: hits / k; map:
+        average precision, the sum over the hits of (targets up to r) / r, over min(m, k) (Manning et al., Introduction
+        to Information Retrieval, 8.4, with the divisor for lists of k). Of targets that share a rank half the others
+        count as before it. ndcg and map are at most 1, also where more than k targets share one score.
+        """
+        hit = self.rank <= k
+        hits = self._sums(hit)
+        rank = np.where(hit, self.rank, 1)
+        ideal = np.cumsum(1 / np.log2(np.arange(2, k + 2)))[np.clip(self._n_targets, 1, k).astype(int) - 1]
+        best = np.minimum(self._n_targets, k)
+        with np.errstate(invalid="ignore"):
+            figures = {
+                "hit_rate": (hits > 0).astype(np.float64),
+                "recall": hits / self._n_targets,
+                "ndcg": np.minimum(self._sums(hit / np.log2(1 + rank)) / ideal, 1),
+                "precision": hits / k,
+                "map": np.minimum(self._sums(hit * self._place_among_targets / rank) / best, 1),
+            }
+        return {name: np.where(self._n_targets > 0, values, np.nan) for name, values in figures.items()}
+
+    def reciprocal(self) -> NDArray[np.float64]:
+        """float64 [n_users]: 1 / rank of the first target, NaN for a user without a target."""
+        best = np.zeros(self.n_users)
+        np.maximum.at(best, self.user, 1 / self.rank)
+        return np.where(self._n_targets > 0, best, np.nan)
+
+    @cached_property
+    def _n_targets(self) -> NDArray[np.float64]:
+        return self._sums(np.ones(len(self.user)))
+
+    @cached_property
+    def _place_among_targets(self) -> NDArray[np.float64]:
+        """float64 [T]: each target's mid-rank among the targets of its user."""
+        order = np.lexsort((self.rank, self.user))
+        user, rank = self.user[order], self.rank[order]
+        starts = np.flatnonzero(np.r_[True, (user[1:] != user[:-1]) | (rank[1:] != rank[:-1])][: len(user)])
+        sizes = np.diff(np.r_[starts, len(user)])
+        before = starts - np.searchsorted(user, user[starts])
+        places = np.empty(len(user))
+        places[order] = np.repeat(before + (sizes + 1) / 2, sizes)
+        return places
+
+    def _sums(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> NDArray[np.float64]:
+        return np.bincount(self.user, values, self.n_users).astype(np.float64)

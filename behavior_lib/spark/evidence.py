@@ -1,0 +1,53 @@
+"""What models are judged on, read once: one version of each table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from behavior_lib.config.schema import EvaluateConfig
+from behavior_lib.evaluation.baselines import Scorer
+from behavior_lib.inference.encoder import Encoder
+from behavior_lib.inference.renumber import Renumbering
+from behavior_lib.inference.vocabulary import Vocabulary
+from behavior_lib.spark.evaluation import Baselines, JudgedUsers, baselines, judged_users, read_vocabulary
+from behavior_lib.spark.tables import Tables
+from behavior_lib.spark.vocabulary import reserved_buckets
+from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """SEQUENCES, ITEMS, the EVENTS of one source, and the names behind the numbers."""
+
+    sequences: DataFrame
+    events: DataFrame
+    items: DataFrame
+    vocabulary: Vocabulary
+
+    @classmethod
+    def read(cls, tables: Tables, source: str, versions: Mapping[str, int]) -> Evidence:
+        """versions: of the three tables, by name."""
+        sequences, events, items = (tables.read(spec, versions[spec.name]) for spec in (SEQUENCES, EVENTS, ITEMS))
+        vocabulary = read_vocabulary(items, tables.read(EVENT_TYPES), reserved_buckets(tables))
+        return cls(sequences, events.where(F.col(EVENTS.source) == source), items, vocabulary)
+
+    def users(self, split: str) -> JudgedUsers | None:
+        """Who is judged on a split; None where it has nobody."""
+        return judged_users(self._of(split))
+
+    def baselines(self, split: str, users: JudgedUsers, config: EvaluateConfig) -> Baselines:
+        """What the configuration names, for the users of the split."""
+        return baselines(self.events, self.items, self._of(split), users, len(self.vocabulary.item_ids), config)
+
+    def scorer(self, encoder: Encoder, users: JudgedUsers) -> Scorer:
+        """Scores of a model over the numbers of the tables, whatever the numbers that it was trained with."""
+        numbers = Renumbering.between(self.vocabulary, encoder.vocabulary)
+        histories = numbers.histories(users.histories)
+        return lambda rows: numbers.scores(encoder.scores(histories.rows(rows)))
+
+    def _of(self, split: str) -> DataFrame:
+        return self.sequences.where(F.col(SEQUENCES.split) == split)

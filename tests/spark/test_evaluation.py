@@ -1,0 +1,122 @@
+"""What baselines are made of: the events before the cut alone, of everybody, as arrays."""
+
+from dataclasses import replace
+from datetime import datetime, timezone
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from pyspark.sql import functions as F
+
+from behavior_lib.config.schema import EvaluateConfig
+from behavior_lib.errors import ConfigError
+from behavior_lib.evaluation.baselines import ALS, DECAYED_OWN_FREQUENCY, EASE, OWN_FREQUENCY, POPULARITY
+from behavior_lib.spark.evaluation import JudgedUsers, baselines, interactions
+from behavior_lib.spark.factors import FACTORS, implicit_factors
+from behavior_lib.spark.schema import rows_frame
+from behavior_lib.tables import EVENTS, ITEMS, SEQUENCES
+from jobs.evaluate import tell_left_out
+from tests.spark.conftest import event
+
+pytestmark = pytest.mark.spark
+
+UTC, CUT = timezone.utc, datetime(2017, 1, 3)
+
+
+@pytest.fixture(scope="module")
+def seen(spark):
+    """Events, ITEMS, SEQUENCES rows and judged users: "v" has done nothing before the cut, "other" is not judged."""
+    rows = [
+        event("u", "2017-01-02 10:00:00", item_id="b"),
+        event("u", "2017-01-01 10:00:00", item_id="a"),
+        event("u", "2017-01-02 10:00:00", item_id="a"),
+        event("u", "2017-01-02 11:00:00", item_id=None),
+        event("u", "2017-01-02 11:00:00", item_id="late"),  # has no number before the cut
+        event("u", "2017-01-03 00:00:00", item_id="a"),  # at the cut
+        event("other", "2017-01-01 00:00:00.000001", item_id="b"),
+        event("v", "2017-01-04 00:00:00", item_id="b"),
+    ]
+    start = datetime(2017, 1, 1, tzinfo=UTC)
+    since = {"a": start, "b": start, "late": CUT.replace(tzinfo=UTC)}
+    items = [
+        {ITEMS.item_id: name, ITEMS.item_index: index, ITEMS.n_events: 1, ITEMS.known_from: since[name]}
+        for index, name in enumerate(since, 3)
+    ]
+    users = JudgedUsers(np.array(["u", "v"], dtype=object), None, np.array([[3], [4]]), CUT)
+    sequences = spark.range(1).select(F.explode(F.array(F.lit("u"), F.lit("v"))).alias(SEQUENCES.user_id))
+    return rows_frame(spark, EVENTS, rows), rows_frame(spark, ITEMS, items), sequences, users
+
+
+def test_histories_end_before_the_cut_and_have_everybody(seen):
+    events, items, _, users = seen
+    before = events.where(events.event_time < CUT).join(items.where(items.known_from < CUT), "item_id")
+    found = interactions(before, users)
+    assert found.judged.tolist() == [0, 1]
+    assert found.offsets.tolist() == [0, 3, 3, 4]
+    assert found.item.tolist() == [3, 3, 4, 4]
+    midnight, hour = 1_483_228_800 * 10**6, 3600 * 10**6  # of 2017-01-01
+    assert (found.time - midnight).tolist() == [10 * hour, 34 * hour, 34 * hour, 1]
+
+
+def test_scores_are_of_what_was_seen(seen):
+    names = [DECAYED_OWN_FREQUENCY, OWN_FREQUENCY, POPULARITY]
+    found = baselines(*seen, 6, EvaluateConfig(baselines=names))
+    assert (list(found.scorers), found.left_out) == (names, ())
+    assert found.catalogue.tolist() == [False, False, False, True, True, False]
+    assert found.scorers[POPULARITY](slice(0, 1))[0].tolist() == [0, 0, 0, 2, 2, 0]
+    own, decayed = (found.scorers[name](slice(0, 2)) for name in (OWN_FREQUENCY, DECAYED_OWN_FREQUENCY))
+    assert own[0, 3] > own[0, 4] > own[0, 5]
+    assert decayed[0, 3] > decayed[0, 4] > decayed[0, 5]
+    assert own[1, 3] == own[1, 4] > own[1, 5]
+
+
+def test_too_many_events_leave_out_what_needs_them_all(seen):
+    config = EvaluateConfig(baselines=[EASE, OWN_FREQUENCY, DECAYED_OWN_FREQUENCY], most_events=3)
+    found = baselines(*seen, 6, config)
+    assert (list(found.scorers), found.left_out) == ([OWN_FREQUENCY], (EASE, DECAYED_OWN_FREQUENCY))
+    assert baselines(*seen, 6, replace(config, most_events=4)).left_out == ()
+
+
+def test_user_factors_are_the_least_squares_of_their_counts(seen, tmp_path):
+    events, items, *_ = seen
+    counts = events.join(items, "item_id").groupBy("user_id", "item_index").count()
+    rank, regularisation, alpha = 3, 0.2, 4.0
+    of_users, of_items = implicit_factors(
+        counts, "count", str(tmp_path), rank=rank, iterations=2, regularisation=regularisation, alpha=alpha
+    )
+    y = {row.item_index: np.array(row[FACTORS]) for row in of_items.collect()}
+    assert set(y) == {3, 4, 5}
+    matrix = np.stack(list(y.values()))
+    own = {("u", 3): 3, ("u", 4): 1, ("u", 5): 1, ("other", 4): 1, ("v", 4): 1}
+    found = {row.user_id: np.array(row[FACTORS]) for row in of_users.collect()}
+    assert set(found) == {"u", "other", "v"}
+    for user, vector in found.items():
+        left, right = matrix.T @ matrix, np.zeros(rank)
+        had = [(item, count) for (who, item), count in own.items() if who == user]
+        left += regularisation * len(had) * np.eye(rank)
+        for item, count in had:
+            left += alpha * count * np.outer(y[item], y[item])
+            right += (1 + alpha * count) * y[item]
+        np.testing.assert_allclose(vector, np.linalg.solve(left, right), rtol=1e-4, atol=1e-6)
+
+
+def test_als_scores_by_dot_products_and_popularity(seen, tmp_path):
+    found = baselines(*seen, 6, EvaluateConfig(baselines=[ALS], most_events=0, checkpoints=str(tmp_path)))
+    scores = found.scorers[ALS](slice(0, 2))
+    assert scores.shape == (2, 6)
+    assert scores[0, 3:5].min() > 0.2  # both were had
+    assert (scores[0, [0, 1, 2, 5]] == 0).all()
+    assert scores[1, 3] == scores[1, 4] > scores[1, 5]  # nothing was had: popularity
+
+
+def test_what_is_left_out_is_told_and_the_gate_never_goes_without():
+    told = []
+    config = EvaluateConfig(gate=[POPULARITY], most_events=3)
+    job = SimpleNamespace(config=SimpleNamespace(evaluate=config), progress=SimpleNamespace(warn=told.append))
+    tell_left_out(job, ())
+    assert told == []
+    tell_left_out(job, (EASE, DECAYED_OWN_FREQUENCY))
+    assert told == ["ease, decayed_own_frequency are left out: there are more than 3 events (evaluate.most_events)"]
+    config.gate.append(EASE)
+    with pytest.raises(ConfigError, match=r"the gate needs ease, and there are more than 3 events .*; raise evaluate"):
+        tell_left_out(job, (EASE,))

@@ -1,0 +1,65 @@
+"""Versions beside each other: paired differences, and the table that a person reads."""
+
+from io import StringIO
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from behavior_lib.evaluation.comparison import Comparison
+from behavior_lib.evaluation.judge import rank_methods
+
+CATALOGUE = np.arange(8) > 2
+TARGETS = np.array([[3], [4], [5], [6]])
+
+
+def first_places(*items):
+    """A method that puts one item on each user's first place, and all others on one of the rest."""
+
+    def scores(rows):
+        result = np.zeros((rows.stop - rows.start, 8))
+        result[np.arange(len(result)), np.asarray(items)[rows]] = 1
+        return result
+
+    return scores
+
+
+def printed(comparison):
+    console = Console(width=200, file=StringIO())
+    console.print(comparison.as_table())
+    return console.file.getvalue().splitlines()
+
+
+@pytest.fixture
+def comparison():
+    methods = {"champion": first_places(3, 7, 7, 7), "2": first_places(3, 4, 5, 7), "3": first_places(3, 7, 7, 7)}
+    return Comparison("test", rank_methods("test", methods, TARGETS, CATALOGUE, 1, 2))
+
+
+def test_differences_are_paired_and_from_the_first(comparison):
+    differences = comparison.differences()
+    assert list(differences) == ["2", "3"]
+    found = differences["2"]["hit_rate@1"]
+    assert (found.value, found.n_users) == (0.5, 4)
+    assert found.standard_error == pytest.approx(np.std([0, 1, 1, 0], ddof=1) / 2)
+    same = differences["3"]["mrr"]
+    assert (same.value, same.standard_error) == (0, 0)
+    assert "coverage@1" not in differences["2"]
+
+
+def test_the_table_has_figures_and_differences(comparison):
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed(comparison)]
+    rows = {cells[0]: cells[1:] for cells in lines if len(cells) == 6}
+    error = np.std([0, 1, 1, 0], ddof=1) / 2
+    assert rows["hit_rate@1"] == [
+        "0.2500 ± 0.2500", "0.7500 ± 0.2500", f"+0.5000 ± {error:.4f}", "0.2500 ± 0.2500", "+0.0000 ± 0.0000"
+    ]  # fmt: skip
+    assert rows["coverage@1"] == ["0.4000", "0.8000", "", "0.4000", ""]
+    assert printed(comparison)[0].strip() == "test, 4 users"
+
+
+def test_what_is_beyond_two_errors_has_a_star():
+    methods = {"one": first_places(*[7] * 40), "other": first_places(*[3] * 20, *[7] * 20)}
+    result = Comparison("test", rank_methods("test", methods, np.full((40, 1), 3), CATALOGUE, 1, 40))
+    line = next(line for line in printed(result) if "hit_rate@1" in line)
+    assert "+0.5000 ± 0.0801 *" in line
