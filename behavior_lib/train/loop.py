@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections.abc import Callable, Sequence
 from itertools import count, islice
@@ -21,6 +20,7 @@ from behavior_lib.tables.sequences import TRAIN, VALIDATION
 from behavior_lib.train.communicator import Communicator
 from behavior_lib.train.device import PlacedModel, Prepared
 from behavior_lib.train.optimizer import Optimizer
+from behavior_lib.train.peak import peak_memory_mb
 from behavior_lib.train.settings import EpochResult, FitResult, FitSettings
 from behavior_lib.train.start import start_from_cooccurrence, start_item_graph
 from behavior_lib.train.state import Checkpoints, Progress, best_name, failed_name
@@ -70,8 +70,7 @@ def fit(
     started = time.monotonic()
     trainer = _Trainer(model, snapshot, settings, communicator, observer, store)
     is_stopped = trainer.run(should_stop)
-    # Kilobytes on Linux; the largest, as the smallest of the negatives.
-    memory = -communicator.minimum("memory", -resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1024
+    memory = -communicator.minimum("memory", -round(peak_memory_mb()))  # the largest, as the smallest of the negatives
     seconds, progress = time.monotonic() - started, trainer.progress
     best = best_name(progress.best)
     return FitResult(best, progress.best, progress.done, seconds, memory, tuple(progress.epochs), is_stopped)
