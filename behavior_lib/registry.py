@@ -27,8 +27,10 @@ from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict, check_gate
 from behavior_lib.inference.encoder import BUNDLE, BUNDLE_FILES, Encoder
 from behavior_lib.inference.vocabulary import VOCABULARY_FILE, Vocabulary
+from behavior_lib.tables.sequences import REFIT
 
 CHALLENGER = "challenger"
+TAUGHT_BY = "train_split"  # tag: the split of sequences that a version learned from
 
 # What a loaded model needs and no more: no Spark, no reader, no configuration.
 PACKAGED = (
@@ -67,6 +69,11 @@ class Registered:
     version: int
     run_id: str
     tags: Mapping[str, str]
+
+    @property
+    def is_refit(self) -> bool:
+        """Whether it learned from what validation asks for, so that only test can judge it."""
+        return self.tags.get(TAUGHT_BY) == REFIT
 
 
 class Registry:

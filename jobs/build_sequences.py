@@ -18,7 +18,7 @@ from behavior_lib.spark.sequences import Shape, Vocabulary, lay_out
 from behavior_lib.spark.splits import cuts, global_rows, leave_one_out_rows
 from behavior_lib.spark.vocabulary import buckets_of, read_dimension, write_event_types, write_items
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES, SESSIONS
-from behavior_lib.tables.sequences import TEST, TRAIN, VALIDATION
+from behavior_lib.tables.sequences import REFIT, TEST, TRAIN, VALIDATION
 
 
 def run(job: Job) -> Summary:
@@ -51,6 +51,8 @@ def run(job: Job) -> Summary:
     told = "leave one out" if bounds is None else f"cuts {bounds[0]} and {bounds[1]}"
     job.progress.say(f"{told}; rows {counts}")
     metrics |= {f"rows_{split}": counts.get(split, 0) for split in (TRAIN, VALIDATION, TEST)}
+    if job.config.split.refit:
+        metrics[f"rows_{REFIT}"] = counts.get(REFIT, 0)
     extra = {} if bounds is None else {"validation_cut": bounds[0].isoformat(), "test_cut": bounds[1].isoformat()}
     return Summary(inputs=inputs, tables=written, metrics=metrics, config_hash=config_hash, extra=extra)
 
@@ -100,9 +102,10 @@ def _cuts(job: Job, events: DataFrame) -> tuple[datetime, datetime] | None:
 def _rows(job: Job, material: Material, bounds: tuple[datetime, datetime] | None) -> DataFrame:
     config = job.config.sequences
     shape = Shape(config.length, config.max_events_per_user, config.stride)
+    refit = job.config.split.refit
     if bounds is None:
-        return leave_one_out_rows(material.events, material.vocabulary, shape)
-    return global_rows(material.events, material.sessions, material.vocabulary, shape, *bounds)
+        return leave_one_out_rows(material.events, material.vocabulary, shape, refit)
+    return global_rows(material.events, material.sessions, material.vocabulary, shape, *bounds, refit)
 
 
 def _write(job: Job, rows: DataFrame) -> int:

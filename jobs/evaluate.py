@@ -16,7 +16,10 @@ from behavior_lib.tables.sequences import TEST, VALIDATION
 
 
 def run(job: Job) -> Summary:
-    """Judge the challenger (the champion where there is none) on both splits, and open the gate on validation."""
+    """Judge the challenger (the champion where there is none) on both splits, and open the gate on validation.
+
+    A refit knows what validation asks for: it is judged on test alone, and the gate is there.
+    """
     check_choice(job.config.evaluate.baselines, job.config.evaluate.gate)
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
     champion, challenger = registry.resolve(CHAMPION), registry.resolve(CHALLENGER)
@@ -29,16 +32,17 @@ def run(job: Job) -> Summary:
         job.progress.say(f"version {subject.version} is champion and judged already")
         told = {"model_version": subject.version}
         return Summary(UNCHANGED, inputs=inputs, config_hash=config_hash, extra=told)
+    gate_on = TEST if subject.is_refit else VALIDATION
     encoders = _encoders(job, registry, subject, None if challenger is None else champion)
-    verdicts = _verdicts(job, Evidence.read(job.tables, job.source.name, inputs), encoders)
+    verdicts = _verdicts(job, Evidence.read(job.tables, job.source.name, inputs), encoders, gate_on)
     version = _write(job, subject, verdicts, inputs[SEQUENCES.name])
     metrics = {name: value for verdict in verdicts.values() for name, value in verdict.as_flat_metrics().items()}
     registry.log_metrics(subject, metrics)
     if challenger is not None:
-        registry.promote(challenger, verdicts[VALIDATION])
+        registry.promote(challenger, verdicts[gate_on])
         job.progress.say(f"version {challenger.version} passed the gate and is champion")
     winners = {split: verdict.winner for split, verdict in verdicts.items()}
-    winner = winners.get(TEST, winners[VALIDATION])
+    winner = winners.get(TEST, winners[gate_on])
     extra = {"model_version": subject.version, "winner": winner, "winners": winners}
     return Summary(
         inputs=inputs, tables={EVALUATIONS.name: version}, metrics=metrics, config_hash=config_hash, extra=extra
@@ -57,6 +61,12 @@ def _rows_of(model: Registered) -> str:
 def _encoders(job: Job, registry: Registry, subject: Registered, rival: Registered | None) -> dict[str, Encoder]:
     """The model to judge, and the champion beside it where that is another one."""
     encoders = {MODEL: _load(job, registry, subject)}
+    if rival is not None and rival.is_refit and not subject.is_refit:
+        # It knows the answers of validation, and has learned from more before test.
+        job.progress.warn(
+            f"the gate looks at the baselines alone, for the champion is a refit: version {rival.version}"
+        )
+        return encoders
     try:
         if rival is not None:
             encoders[CHAMPION] = _load(job, registry, rival)
@@ -71,17 +81,18 @@ def _load(job: Job, registry: Registry, model: Registered) -> Encoder:
         return Encoder.load(folder)
 
 
-def _verdicts(job: Job, evidence: Evidence, encoders: dict[str, Encoder]) -> dict[str, Verdict]:
-    """The verdict on validation, where the champion is judged too, and on test, for the subject alone."""
-    verdicts = {}
-    for split, judged in ((VALIDATION, encoders), (TEST, {MODEL: encoders[MODEL]})):
+def _verdicts(job: Job, evidence: Evidence, encoders: dict[str, Encoder], gate_on: str) -> dict[str, Verdict]:
+    """The verdict on the split of the gate, where the champion is judged too, and on test, for the subject alone."""
+    verdicts, judged_on = {}, {gate_on: encoders}
+    judged_on.setdefault(TEST, {MODEL: encoders[MODEL]})
+    for split, judged in judged_on.items():
         with job.progress.step(f"judging on {split}"):
             verdict = _verdict(job, evidence, split, judged)
         if verdict is not None:
             verdicts[split] = verdict
             for line in verdict.as_lines():
                 job.progress.say(line)
-        elif split == TEST:
+        elif split != gate_on:
             job.progress.warn("nobody has a session after the test cut: judged on validation alone")
         else:
             mend = "move the cut: split.days"

@@ -8,7 +8,7 @@ from pathlib import Path
 from behavior_lib.config.schema import LauncherName
 from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
 from behavior_lib.errors import ConfigError
-from behavior_lib.registry import Registry
+from behavior_lib.registry import TAUGHT_BY, Registry
 from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.launch import launch_in_tasks
@@ -44,6 +44,7 @@ def run(job: Job) -> Summary:
         return Summary(UNCHANGED, inputs=inputs, config_hash=config_hash)
     with job.progress.step("reading sequences"):
         snapshot = Snapshot.resolve(job.tables.location(SEQUENCES), inputs[SEQUENCES.name])
+        snapshot = snapshot.taught_by(job.config.train.split.value)
         counts = count_train(snapshot)
     settings = plan(job.config, counts, Path(job.config.paths.var) / "train" / job.source.name)
     if job.config.train.dry_run:
@@ -61,7 +62,8 @@ def run(job: Job) -> Summary:
     items, types = (job.tables.read(spec, versions[f"{spec.name}_version"]) for spec in (ITEMS, EVENT_TYPES))
     vocabulary = read_vocabulary(items, types, reserved_buckets(job.tables)).learnt(counts.items)
     with job.progress.step("registering the model"):
-        model = registry.register(tracker.run_id, Path(result.checkpoint), vocabulary, versions)
+        tags = {**versions, TAUGHT_BY: job.config.train.split.value}
+        model = registry.register(tracker.run_id, Path(result.checkpoint), vocabulary, tags)
     job.progress.say(f"version {model.version} is challenger")
     return Summary(
         inputs=inputs,
@@ -142,6 +144,7 @@ def _figures(result: FitResult, k: int) -> dict[str, float]:
     return {
         f"validation_ndcg_at_{k}": result.best.validation_ndcg,
         "loss": result.best.loss,
+        "best_epoch": result.best_epoch,
         "epochs": len(result.epochs),
         "steps": result.steps,
         "tokens_per_second": result.best.tokens_per_second,

@@ -46,6 +46,11 @@ class SamplingName(str, Enum):
     mixed = "mixed"
 
 
+class TrainSplit(str, Enum):
+    train = "train"
+    refit = "refit"
+
+
 class TableOptimizerName(str, Enum):
     dense = "dense"
     rowwise = "rowwise"
@@ -144,6 +149,7 @@ class SplitConfig:
     validation: str | None = None  # cut, UTC date or time; null: the source's, else `days` before the test cut
     test: str | None = None  # cut; null: the source's, else `days` before the end of the newest day
     days: int = 28
+    refit: bool = False  # also make rows up to the test cut, for train.split=refit
 
 
 @dataclass
@@ -207,7 +213,11 @@ class TrainConfig:
     launcher: LauncherName = LauncherName.local
     reader: ReaderName = ReaderName.petastorm
     start: StartName = StartName.cooccurrence  # item vectors before the first step
+    # refit: what was chosen on validation is trained once more, on the rows up to the test cut. Nothing is chosen then:
+    # the newest epoch is kept, and evaluate judges on test alone.
+    split: TrainSplit = TrainSplit.train
     epochs: int = 8
+    stop_after: int | None = None  # epochs after which training ends, though the schedule is that of `epochs`
     patience: int = 2  # epochs without a better validation NDCG@10 before training stops
     batch_size: int = 16  # rows of sequences
     batch_of: BatchOf = BatchOf.worker  # whose: what a worker reads at once, or all workers in one step

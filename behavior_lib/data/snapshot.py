@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -22,7 +22,7 @@ from behavior_lib.data.files import exists, open_parquet
 from behavior_lib.errors import DataRefused
 from behavior_lib.tables import SEQUENCES
 from behavior_lib.tables.items import FIRST_INDEX
-from behavior_lib.tables.sequences import TRAIN
+from behavior_lib.tables.sequences import REFIT, TRAIN
 
 _PICKLED = "_common_metadata"
 _SIDE_FILES = "deletionVectors"
@@ -81,6 +81,13 @@ class Snapshot:
     def rows(self, split: str) -> int:
         """Rows of a split; 0 where the version has none."""
         return sum(file.rows for file in self.files.get(split, ()))
+
+    def taught_by(self, split: str) -> Snapshot:
+        """The same with the rows of another split as those of train. Raises DataRefused where there is none."""
+        if split not in self.files:
+            mend = f"--set split.{split}=true and run build_sequences" if split == REFIT else "run build_sequences"
+            raise DataRefused(f"there is no {split} row", where=self.location, mend=mend)
+        return replace(self, files={**self.files, TRAIN: self.files[split]})
 
     def to_json(self) -> str:
         """The file list as text."""

@@ -24,7 +24,7 @@ from behavior_lib.tables import (
     SEQUENCES,
     SESSIONS,
 )
-from behavior_lib.tables.sequences import TRAIN
+from behavior_lib.tables.sequences import TEST, VALIDATION
 
 MOST_ITEMS = 2000  # on the map; more take minutes to place and cannot be told apart
 _KNOWN_ITEMS, _NEAREST = 10, 6
@@ -112,7 +112,7 @@ class Reader:
 
     def cuts(self) -> dict[str, datetime]:
         """The cut of each split that users are judged on."""
-        judged = self.sequences.where(F.col(SEQUENCES.split) != TRAIN)
+        judged = self.sequences.where(F.col(SEQUENCES.split).isin(VALIDATION, TEST))
         return {row[0]: row[1] for row in judged.groupBy(SEQUENCES.split).agg(F.max(SEQUENCES.as_of)).collect()}
 
     def session_lengths(self) -> data.Sessions | None:

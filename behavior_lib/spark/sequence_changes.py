@@ -14,7 +14,7 @@ from behavior_lib.spark.past import HISTORY_FROM, users_with_changes
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import EVENTS, ITEMS, SEQUENCES, SESSIONS
 from behavior_lib.tables import PIPELINE_RUNS as RUNS
-from behavior_lib.tables.sequences import TEST, TRAIN
+from behavior_lib.tables.sequences import REFIT, TEST, TRAIN
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class LastBuilds:
 def has_cuts(stored: DataFrame, validation: datetime, test: datetime) -> bool:
     """Whether the stored SEQUENCES rows were all made for these cuts. False where train or test has no row to tell."""
     split = F.col(SEQUENCES.split)
-    cut = F.when(split == TEST, F.lit(test)).otherwise(F.lit(validation))
+    cut = F.when(split.isin(TEST, REFIT), F.lit(test)).otherwise(F.lit(validation))
     told = [F.bool_and(F.col(SEQUENCES.as_of) == cut), F.bool_or(split == TRAIN), F.bool_or(split == TEST)]
     return all(stored.agg(*told).first() or (False,))
 

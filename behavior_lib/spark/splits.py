@@ -14,7 +14,7 @@ from behavior_lib.errors import ConfigError
 from behavior_lib.spark.sequences import Shape, Vocabulary, histories, newest_first, split_rows, target_array, targets
 from behavior_lib.tables import EVENTS, ITEMS, SEQUENCES
 from behavior_lib.tables.items import UNKNOWN_INDEX
-from behavior_lib.tables.sequences import TEST, TRAIN, VALIDATION
+from behavior_lib.tables.sequences import REFIT, TEST, TRAIN, VALIDATION
 
 _FEWEST = 3  # events with an item, of whoever has events held out
 _PLACE, _END, _CUT = "_place", "_end", (SEQUENCES.as_of, SEQUENCES.held_out_id)
@@ -42,27 +42,33 @@ def global_rows(
     shape: Shape,
     validation: datetime,
     test: datetime,
+    refit: bool = False,
 ) -> DataFrame:
     """SEQUENCES rows of the global split: nothing at or after a cut is in the arrays of its rows.
 
-    events, sessions: EVENTS and SESSIONS rows. Train and validation end at the validation cut, test at the test cut.
+    events, sessions: EVENTS and SESSIONS rows. Train and validation end at the validation cut, test and refit at the
+    test cut. refit: whether its rows are made.
     """
 
     def judged(split: str, cut: datetime, until: datetime | None) -> DataFrame:
         target = targets(events, sessions, vocabulary.items, cut, until, shape.length).withColumns(_cut_of_all(cut))
         return split_rows(histories(events, vocabulary, cut, shape.newest()), target, split, shape.length)
 
-    chunks = histories(events, vocabulary, validation, shape).withColumns(_cut_of_all(validation))
-    train = split_rows(chunks, None, TRAIN, shape.length)
-    return train.unionByName(judged(VALIDATION, validation, test)).unionByName(judged(TEST, test, None))
+    def taught(split: str, cut: datetime) -> DataFrame:
+        chunks = histories(events, vocabulary, cut, shape).withColumns(_cut_of_all(cut))
+        return split_rows(chunks, None, split, shape.length)
+
+    parts = [taught(TRAIN, validation), judged(VALIDATION, validation, test), judged(TEST, test, None)]
+    return reduce(DataFrame.unionByName, [*parts, taught(REFIT, test)] if refit else parts)
 
 
-def leave_one_out_rows(events: DataFrame, vocabulary: Vocabulary, shape: Shape) -> DataFrame:
+def leave_one_out_rows(events: DataFrame, vocabulary: Vocabulary, shape: Shape, refit: bool = False) -> DataFrame:
     """SEQUENCES rows of leave-one-out, the split of most published tables: a target is one event of each user.
 
     events: EVENTS rows. See `held_out`. A history holds what comes before the event that is held out, in the order of
     (event_time, event_id), also of its instant. Train holds what comes before the validation event, and everything of
-    users of whom nothing is held out; their as_of is 1 µs after their newest event.
+    users of whom nothing is held out; their as_of is 1 µs after their newest event. refit: whether rows are made that
+    are like those of train, and go up to the test event.
     """
     held = held_out(events)
     ends = {split: held.where(F.col(SEQUENCES.split) == split) for split in (VALIDATION, TEST)}
@@ -73,10 +79,13 @@ def leave_one_out_rows(events: DataFrame, vocabulary: Vocabulary, shape: Shape) 
         numbered = ends[split].join(vocabulary.items.select(ITEMS.item_id, ITEMS.item_index), ITEMS.item_id, "left")
         return split_rows(chunks, numbered.select(SEQUENCES.user_id, *_CUT, index), split, shape.length)
 
-    chunks = histories(before(events, ends[VALIDATION]), vocabulary, None, shape)
-    ended = chunks.join(_ends_of_train(events, ends[VALIDATION]), SEQUENCES.user_id)
-    train = split_rows(ended, None, TRAIN, shape.length)
-    return reduce(DataFrame.unionByName, (train, judged(VALIDATION), judged(TEST)))
+    def taught(split: str, held_out_of: str) -> DataFrame:
+        chunks = histories(before(events, ends[held_out_of]), vocabulary, None, shape)
+        ended = chunks.join(_ends_of_train(events, ends[held_out_of]), SEQUENCES.user_id)
+        return split_rows(ended, None, split, shape.length)
+
+    parts = [taught(TRAIN, VALIDATION), judged(VALIDATION), judged(TEST)]
+    return reduce(DataFrame.unionByName, [*parts, taught(REFIT, TEST)] if refit else parts)
 
 
 def held_out(events: DataFrame) -> DataFrame:

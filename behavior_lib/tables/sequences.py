@@ -2,7 +2,7 @@
 
 from behavior_lib.tables.spec import FLOAT, INT, STRING, TIMESTAMP, Column, TableSpec, array_of
 
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
+TRAIN, VALIDATION, TEST, REFIT = "train", "validation", "test", "refit"
 
 SEQUENCES = TableSpec(
     name="sequences",
@@ -13,7 +13,12 @@ SEQUENCES = TableSpec(
     columns=(
         Column("user_id", STRING, "who"),
         Column("chunk_id", INT, "0 for the newest events, 1 for those before them, …"),
-        Column("split", STRING, "train: before the validation cut; validation, test: newest events before that cut"),
+        Column(
+            "split",
+            STRING,
+            "train: before the validation cut; validation, test: newest events before that cut; refit, where it is"
+            " asked for: as train, before the test cut",
+        ),
         Column(
             "item_index",
             array_of(INT),
@@ -32,7 +37,7 @@ SEQUENCES = TableSpec(
             "target_index",
             array_of(INT),
             "distinct items of the user's first session after the cut, or the item of the event that is held out,"
-            " ascending, right-padded with 0; a 2 for each that has no number; all 0 in train",
+            " ascending, right-padded with 0; a 2 for each that has no number; all 0 in train and refit",
         ),
         Column("as_of", TIMESTAMP, "the cut: no event at or after it is in the arrays, but see held_out_id"),
         Column(

@@ -115,12 +115,13 @@ class _Trainer:
 
     def _run(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
         progress, settings = self.progress, self._settings
-        while progress.epoch < settings.epochs and progress.epoch - progress.best <= settings.patience:
+        epochs = min(settings.epochs, settings.stop_after or settings.epochs)
+        while progress.epoch < epochs and progress.epoch - progress.best <= settings.patience:
             if self._epoch(should_stop, tick):
                 return True
             with self._optimizer.averaged():
                 result = self._judge()
-                if progress.end_epoch(result) and self._communicator.rank == 0:
+                if progress.end_epoch(result, settings.keeps_newest) and self._communicator.rank == 0:
                     self._checkpoints.save_best(self._model, result.number)
             self._save()
             self._observer.epoch(result)

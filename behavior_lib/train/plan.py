@@ -9,7 +9,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from behavior_lib.config.schema import BatchOf, CommunicatorName, Config, LauncherName, ModelConfig, TrainConfig
+from behavior_lib.config.schema import (
+    BatchOf,
+    CommunicatorName,
+    Config,
+    LauncherName,
+    ModelConfig,
+    TrainConfig,
+    TrainSplit,
+)
 from behavior_lib.data.snapshot import TrainCounts
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import ModelSpec
@@ -48,6 +56,7 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
             "threads": train.threads or max(1, len(os.sched_getaffinity(0)) // workers),
             "tokens_per_row": counts.tokens / counts.rows,
             "k": config.evaluate.k,
+            "keeps_newest": train.split is TrainSplit.refit,
         }
     )
     place = train.checkpoints if "://" in train.checkpoints else str(Path(train.checkpoints).absolute())
@@ -99,6 +108,9 @@ def _check(config: Config) -> None:
         if value <= 0:
             raise ConfigError(f"{key} must be above 0", value=value, mend=f"--set {key}=…")
     _check_min_workers(train)
+    if train.stop_after is not None and not 1 <= train.stop_after <= train.epochs:
+        mend = f"choose 1 to train.epochs, which is {train.epochs}"
+        raise ConfigError("train.stop_after cannot be", value=train.stop_after, mend=mend)
     if not 0 <= train.average < 1:
         raise ConfigError("train.average must be at least 0 and below 1", value=train.average, mend="try 0.999")
     _check_model(model)

@@ -29,7 +29,8 @@ WITHOUT_EFFECT = ("reader", "threads", "checkpoint_steps", "keep_checkpoints", "
 class FitSettings:
     """How to train. The meaning of each key is that of TrainConfig.
 
-    threads: torch threads of one process. tokens_per_row: mean events of a row of train.
+    threads: torch threads of one process. tokens_per_row: mean events of a row of train. keeps_newest: the newest epoch
+    counts as the best, because train has seen what validation asks for.
     """
 
     epochs: int
@@ -57,6 +58,8 @@ class FitSettings:
     precision: str = PrecisionName.float32.value
     compile: bool = False
     recompute: bool = False
+    stop_after: int | None = None
+    keeps_newest: bool = False
 
 
 @dataclass(frozen=True)

@@ -55,10 +55,11 @@ class Progress:
             self.step = 0
         self.size = size
 
-    def end_epoch(self, result: EpochResult) -> bool:
-        """Go on to the next epoch. Returns whether the ended one is the best so far."""
+    def end_epoch(self, result: EpochResult, keeps_newest: bool = False) -> bool:
+        """Go on to the next epoch. Returns whether the ended one is the best so far, which with keeps_newest it is."""
         self.epochs.append(result)
-        is_best = len(self.epochs) == 1 or result.validation_ndcg > self.epochs[self.best].validation_ndcg
+        is_first = keeps_newest or len(self.epochs) == 1
+        is_best = is_first or result.validation_ndcg > self.epochs[self.best].validation_ndcg
         self.best = result.number if is_best else self.best
         self.epoch, self.step, self.loss, self.tokens, self.seconds = result.number + 1, 0, 0.0, 0.0, 0.0
         self.earlier = []

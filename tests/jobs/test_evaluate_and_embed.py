@@ -14,7 +14,7 @@ from behavior_lib.errors import ConfigError, DataRefused, GateNotPassed
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import build_model, save_model
-from behavior_lib.registry import CHALLENGER, Registry
+from behavior_lib.registry import CHALLENGER, TAUGHT_BY, Registry
 from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.job import Job, execute
 from behavior_lib.tables import EVALUATIONS, EVENT_TYPES, EVENTS, ITEM_EMBEDDINGS, ITEMS, USER_EMBEDDINGS
@@ -126,7 +126,7 @@ def job(warehouse, request):
 def new_version(job, tmp_path):
     """Registers an untrained model that knows all but the newest fifty items."""
 
-    def register(seed=5):
+    def register(seed=5, tags=()):
         run = job("evaluate")
         config = run.config.mlflow
         registry = Registry(config.tracking_uri, config.model_name)
@@ -146,7 +146,7 @@ def new_version(job, tmp_path):
         save_model(build_model(spec, torch.arange(n_items) % 9), tmp_path / "checkpoint")
         experiment = registry.experiment("behavior", config.artifacts)
         run_id = MlflowClient(config.tracking_uri).create_run(experiment).info.run_id
-        return registry, registry.register(run_id, tmp_path / "checkpoint", vocabulary, {})
+        return registry, registry.register(run_id, tmp_path / "checkpoint", vocabulary, dict(tags))
 
     return register
 
@@ -193,6 +193,14 @@ def oracle(cut, until, split):
     with duckdb.connect() as connection:
         rows = connection.execute(SQL, {"files": files, "cut": cut, "until": until}).fetchall()
     return {(split, method, metric): (mean, error, n_users) for method, metric, mean, error, n_users in rows}
+
+
+def test_a_refit_is_judged_on_test_alone_and_the_gate_is_there(job, new_version):
+    """It has learned from what validation asks for."""
+    new_version(tags={TAUGHT_BY: "refit"})
+    with pytest.raises(GateNotPassed, match=r"own_frequency 0\.\d{4} in split test with \d+ users"):
+        run(job("evaluate"))
+    assert {split for split, *_ in evaluations(job("evaluate"))} == {"test"}
 
 
 def test_a_judged_champion_is_left_alone_until_a_challenger_comes(job, new_version):

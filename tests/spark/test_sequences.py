@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from behavior_lib.config.schema import EvaluateConfig, SequencesConfig, SplitConfig, VocabularyConfig
@@ -14,7 +15,7 @@ from behavior_lib.spark.evaluation import baselines, judged_users
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.spark.sequences import Shape, Vocabulary, histories, lay_out, split_rows, targets
 from behavior_lib.spark.sessionize import sessionize
-from behavior_lib.spark.splits import cuts, leave_one_out_rows
+from behavior_lib.spark.splits import cuts, global_rows, leave_one_out_rows
 from behavior_lib.spark.vocabulary import new_event_types, next_number, update_items
 from behavior_lib.tables import EVENT_TYPES, ITEMS, SEQUENCES
 from behavior_lib.tables.items import FIRST_INDEX, UNKNOWN_INDEX
@@ -229,6 +230,26 @@ def test_each_file_holds_the_users_of_one_hash_in_a_total_order(spark):
         assert in_file == sorted(in_file)
 
 
+def test_refit_is_the_train_of_a_later_cut(events, vocabulary):
+    days = [*("ab" * 3), "c", "d"]
+    frame = events(*(event("u", f"2017-01-{day:02d} 00:00:00", item_id=item) for day, item in enumerate(days, 1)))
+    words, sessions = vocabulary(frame), sessionize(frame, timedelta(minutes=30), 0)
+
+    def made(validation: int, test: int, refit: bool) -> DataFrame:
+        bounds = (datetime(2017, 1, day) for day in (validation, test))
+        return global_rows(frame, sessions, words, Shape(4, 100), *bounds, refit).drop(SEQUENCES.split)
+
+    def rows_of(frame: DataFrame) -> list[str]:
+        return sorted(str(row) for row in frame.collect())
+
+    plain = rows_of(made(5, 7, refit=False))
+    more = rows_of(made(5, 7, refit=True))
+    later = global_rows(frame, sessions, words, Shape(4, 100), datetime(2017, 1, 7), datetime(2017, 1, 8))
+    expected = rows_of(later.where(F.col(SEQUENCES.split) == "train").drop(SEQUENCES.split))
+    assert len(expected) == 2
+    assert more == sorted([*plain, *expected])
+
+
 def test_leave_one_out(events, vocabulary):
     frame = events(
         # Of one instant the smaller event_id is the earlier; what comes after the held-out event is nowhere.
@@ -255,6 +276,13 @@ def test_leave_one_out(events, vocabulary):
         ("u", "test", 0): ([4.0, 2.0], [index["c"], 0], "2017-01-02 00:00:00", "4"),
         ("few", "train", 0): ([7.0, 8.0], [0, 0], "2017-01-07 00:00:00.000001", None),
         ("few", "train", 1): ([6.0, 0.0], [0, 0], "2017-01-07 00:00:00.000001", None),
+    }
+    again = leave_one_out_rows(frame, words, Shape(2, 100), refit=True).where(F.col(SEQUENCES.split) == "refit")
+    assert {(r.user_id, r.chunk_id): (list(r.value), str(r.as_of), r.held_out_id) for r in again.collect()} == {
+        ("u", 0): ([4.0, 2.0], "2017-01-02 00:00:00", "4"),
+        ("u", 1): ([1.0, 0.0], "2017-01-02 00:00:00", "4"),
+        ("few", 0): ([7.0, 8.0], "2017-01-07 00:00:00.000001", None),
+        ("few", 1): ([6.0, 0.0], "2017-01-07 00:00:00.000001", None),
     }
     rare = Vocabulary(words.items.where(F.col(ITEMS.item_id) != "b"), words.event_types)
     held = leave_one_out_rows(frame, rare, Shape(2, 100)).where(F.col(SEQUENCES.split) == "validation").collect()

@@ -136,6 +136,17 @@ def test_the_observer_hears_every_step_and_epoch(snapshot, tmp_path):
     assert (result.steps, result.peak_memory_mb > 100) == (30, True)
 
 
+@pytest.mark.parametrize("keeps_newest", [True, False])
+def test_a_refit_keeps_its_newest_epoch_and_the_schedule_is_that_of_all(snapshot, tmp_path, monkeypatch, keeps_newest):
+    figures = iter([0.5, 0.4])
+    monkeypatch.setattr(loop, "validation_ndcg", lambda *_: next(figures))
+    wanted = replace(SETTINGS, patience=1, stop_after=2, keeps_newest=keeps_newest)
+    result, watcher, _ = train(snapshot, tmp_path, wanted)
+    assert [epoch.number for epoch in result.epochs] == [0, 1]
+    assert result.best_epoch == (1 if keeps_newest else 0)
+    assert {total for _, total, _ in watcher.steps} == {30}
+
+
 def test_it_stops_when_validation_has_not_grown_for_patience_epochs(snapshot, tmp_path, monkeypatch):
     figures = iter([0.5, 0.7, 0.6, 0.7, 0.9])
     monkeypatch.setattr(loop, "validation_ndcg", lambda *_: next(figures))

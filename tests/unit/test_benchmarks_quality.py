@@ -5,9 +5,13 @@ import pytest
 from benchmarks.quality import as_markdown, best, mean, parse, write_reviews
 
 RUNS = {
-    "gru": [{"seed": 1, "seconds": 3.0, "validation": 0.3, "validation_error": 0.1, "test": 0.10, "test_error": 0.01}],
+    "gru": [
+        {"seed": 1, "seconds": 3.0, "validation": 0.3, "validation_error": 0.1, "test": 0.10, "test_error": 0.01}
+        | {"refit_test": 0.12, "refit_test_error": 0.01}
+    ],
     "default": [
         {"seed": seed, "seconds": 5.0, "validation": 0.4, "validation_error": 0.1, "test": test, "test_error": 0.01}
+        | {"refit_test": test + 0.01, "refit_test_error": 0.01}
         for seed, test in ((1, 0.05), (2, 0.07), (3, 0.09))
     ],
     "popularity": [
@@ -25,7 +29,7 @@ def test_a_mean_has_the_error_over_seeds_or_where_there_is_one_over_users():
 
 def test_the_best_of_each_kind_is_chosen_on_validation():
     assert best(RUNS) == {
-        "model": {"name": "default", "ndcg@10": 0.07, "standard_error": 0.0115},
+        "model": {"name": "default", "ndcg@10": 0.08, "standard_error": 0.0115},
         "baseline": {"name": "ease", "ndcg@10": 0.2, "standard_error": 0.03},
     }
 
@@ -33,8 +37,8 @@ def test_the_best_of_each_kind_is_chosen_on_validation():
 def test_the_table_has_the_best_on_validation_first():
     lines = as_markdown("shop", RUNS)
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| default", "| ease", "| gru", "| popularity"]
-    assert lines[2] == "| default | 3 | 0.4000 ± 0.0000 | 0.0700 ± 0.0115 | 5 |"
-    assert lines[3] == "| ease |  | 0.3500 ± 0.0200 | 0.2000 ± 0.0300 |  |"
+    assert lines[2] == "| default | 3 | 0.4000 ± 0.0000 | 0.0700 ± 0.0115 | 0.0800 ± 0.0115 | 5 |"
+    assert lines[3] == "| ease |  | 0.3500 ± 0.0200 | 0.2000 ± 0.0300 |  |  |"
 
 
 def test_a_file_of_sequences_becomes_one_row_an_event(tmp_path):

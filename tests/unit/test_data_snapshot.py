@@ -37,6 +37,17 @@ def test_a_file_uri_names_the_same_files(table):
     assert Snapshot.resolve(f"file:{table}", 2).files == Snapshot.resolve(str(table), 2).files
 
 
+def test_the_rows_of_another_split_take_the_place_of_train(table):
+    write(table, frame(histories([[7, 3], [8]], 4), "refit"))
+    snapshot = Snapshot.resolve(str(table), 3)
+    taught = snapshot.taught_by("refit")
+    assert (count_train(taught).items.tolist(), taught.rows("train")) == ([0, 0, 0, 1, 0, 0, 0, 1, 1], 2)
+    assert taught.files["validation"] == snapshot.files["validation"]
+    assert snapshot.taught_by("train") == snapshot
+    with pytest.raises(DataRefused, match="there is no refit row.*--set split.refit=true and run build_sequences"):
+        Snapshot.resolve(str(table), 2).taught_by("refit")
+
+
 def test_counts_are_those_of_train_alone(table):
     counts = count_train(Snapshot.resolve(str(table), 2))
     assert counts.items.tolist() == [0, 0, 0, 2, 1, 1, 0, 0, 0, 2]
