@@ -8,6 +8,7 @@ import pytest
 from behavior_lib.config import load
 from behavior_lib.config.schema import ModelConfig, TrainConfig
 from behavior_lib.data.snapshot import TrainCounts
+from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.train.plan import plan
 from behavior_lib.train.settings import FitSettings, RunSettings
@@ -26,8 +27,24 @@ def names(*kinds):
 
 def test_every_field_of_a_run_is_a_key_or_worked_out_here():
     assert names(ModelSpec) - names(ModelConfig, TrainConfig) == {"length", "n_items", "n_event_types"}
-    assert names(FitSettings) - names(TrainConfig) == {"seed", "tokens_per_row", "k"}
+    assert names(FitSettings) - names(TrainConfig) == {"seed", "tokens_per_row", "k", "keeps_newest"}
     assert names(RunSettings) - names(TrainConfig) == {"spec", "fit", "folder"}
+
+
+def test_a_refit_keeps_its_newest_epoch(tmp_path):
+    assert [planned(tmp_path, f"train.split={split}").fit.keeps_newest for split in ("train", "refit")] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("train.stop_after=99", "train.stop_after cannot be: 99; choose 1 to train.epochs"),
+        ("model.successors=-1", "model.successors is less than 0: -1; 0 leaves the path out"),
+    ],
+)
+def test_what_cannot_be_is_told(tmp_path, change, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        planned(tmp_path, change)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +59,8 @@ def test_every_field_of_a_run_is_a_key_or_worked_out_here():
         ("train.half_gradients=true", True),
         ("train.communicator=torch", "torch"),
         ("train.restarts=5", 5),
+        ("train.stop_after=3", 3),
+        ("model.successors=7", 7),
     ],
 )
 def test_a_key_reaches_the_field_of_its_name(tmp_path, change, value):
