@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +38,8 @@ from behavior_lib.train.worker import COUNTS, DRIVER, FAILURE, RENDEZVOUS, RESUL
 LOG, CHECKPOINT = "workers.log", "checkpoint"
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0
+LATE_ROUNDS = 3  # looks for what was started while others were ended
+WORKER = "behavior_lib.train.worker"
 _RANK_PREFIX = re.compile(r"^((\[\d+(,\d+)?\]<\w+>:)|(\[rank\d+\]:))+")
 _PORT_TAKEN = re.compile(r"address already in use", re.IGNORECASE)
 _CONSEQUENCE = re.compile("Horovod (has been shut down|detected that)|Connection (closed|reset) by peer")
@@ -192,7 +195,7 @@ def commands(settings: RunSettings) -> list[list[str]]:
 
     Raises EnvironmentProblem where Horovod is not installed.
     """
-    worker = [sys.executable, "-m", "behavior_lib.train.worker", settings.folder]
+    worker = [sys.executable, "-m", WORKER, settings.folder]
     if settings.communicator != "horovod":
         return [worker] * (settings.workers if settings.communicator == "torch" else 1)
     if find_spec("horovod") is None:
@@ -229,7 +232,7 @@ def _processes(settings: RunSettings, log: int) -> Iterator[list[subprocess.Pope
             processes.append(process)
         yield processes
     finally:
-        _end(processes)
+        _end(processes, settings.folder)
 
 
 def _running(processes: Sequence[subprocess.Popen[bytes]]) -> bool:
@@ -238,8 +241,11 @@ def _running(processes: Sequence[subprocess.Popen[bytes]]) -> bool:
     return any(code is None for code in codes) and not any(codes)
 
 
-def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ask first, then kill. Horovod starts its workers in sessions of their own, so descendants are looked up."""
+def _end(processes: Sequence[subprocess.Popen[bytes]], folder: str) -> None:
+    """Ask first, then kill. Horovod starts its workers in sessions of their own, so descendants are looked up.
+
+    folder: of the run. What was started while the others were ended is nobody's descendant: it is found by its command.
+    """
     family: dict[int, psutil.Process] = {}
     for process in processes:
         try:
@@ -259,6 +265,23 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     psutil.wait_procs(alive, timeout=GRACE_SECONDS)
     for process in processes:
         process.wait()
+    for _ in range(LATE_ROUNDS):
+        late = _of_run(folder)
+        for straggler in late:
+            with suppress(psutil.Error):
+                straggler.kill()
+        psutil.wait_procs(late, timeout=GRACE_SECONDS)
+
+
+def _of_run(folder: str) -> list[psutil.Process]:
+    """The workers of a run, and the shells around them, that are alive now on this machine."""
+    endings = tuple(f" {words}" for words in (folder, shlex.quote(folder)))
+    commands_of_all = ((process, process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+    return [
+        process
+        for process, words in commands_of_all
+        if any(WORKER in word for word in words) and any(word == folder or word.endswith(endings) for word in words)
+    ]
 
 
 def _refusals(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,6 +228,37 @@ def test_a_crash_is_told_in_one_sentence_with_the_log(snapshot, tmp_path):
     gone = replace(snapshot, files={**snapshot.files, "train": (replace(snapshot.files["train"][0], path="/gone"),)})
     with pytest.raises(TrainingFailed, match=r"ended early in .*workers\.log: .*OSError: .*/gone"):
         launch(wanted, gone, count_train(snapshot), lambda message: None)
+
+
+LATE = """
+import signal, subprocess, sys
+def start(*_):
+    waiting = "import signal; print('there', flush=True); signal.pause()"
+    for folder in sys.argv[2:]:
+        command = [sys.executable, "-c", waiting, sys.argv[1], folder]
+        subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE).stdout.readline()
+    signal.pause()
+signal.signal(signal.SIGTERM, start)
+signal.pause()
+"""
+
+
+def test_what_starts_while_others_are_ended_is_ended_too(snapshot, tmp_path, monkeypatch):
+    """A launcher that is asked to end may be about to start its next worker, which is nobody's child then."""
+    wanted = settings(snapshot, tmp_path, "train.timeout_minutes=0.1")
+    neighbour = f"{wanted.folder}2"  # of another run
+    command = [sys.executable, "-c", LATE, launching.WORKER, wanted.folder, neighbour]
+    monkeypatch.setattr(launching, "commands", lambda _: [command])
+    monkeypatch.setattr(launching, "GRACE_SECONDS", 1.0)
+    with pytest.raises(TrainingFailed, match=r"did not end in time"):
+        launch(wanted, snapshot, count_train(snapshot), lambda message: None)
+    named = [(process, process.info["cmdline"] or [""]) for process in psutil.process_iter(["cmdline"])]
+    left = [process for process, words in named if words[-1] in (wanted.folder, neighbour)]
+    try:
+        assert [process.cmdline()[-1] for process in left] == [neighbour]
+    finally:
+        for process in left:
+            process.kill()
 
 
 def test_the_watchdog_leaves_no_process_behind(snapshot, tmp_path):
