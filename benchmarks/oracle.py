@@ -19,13 +19,10 @@ from typing import Any
 
 from behavior_lib import cli
 from benchmarks.duck_log import COMPLETE_JOURNEY, ONLINE_RETAIL, DuckLog, between
-from benchmarks.jobs import as_words, run_here, say, scratch
+from benchmarks.jobs import COMPILED, INTERPRETED, as_words, run_here, say, scratch
 
 LATE_DAYS = 30
 IN_ORDER, SHUFFLED = "in_order", "shuffled"
-# A day has some 1,800 lines: compiling its plans would take longer than running them.
-INTERPRETED = ("spark.conf.spark.sql.codegen.wholeStage=false", "spark.conf.spark.sql.codegen.factoryMode=NO_CODEGEN")
-COMPILED = ("spark.conf.spark.sql.codegen.wholeStage=true", "spark.conf.spark.sql.codegen.factoryMode=FALLBACK")
 
 
 class Place:

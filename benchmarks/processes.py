@@ -57,14 +57,20 @@ class ProcessTree:
         cost.cpu_seconds, cost.seconds = self.cpu_seconds() - before, cost.ended - cost.started
 
 
-def kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started, whatever they are doing."""
+def kill_tree(process: subprocess.Popen[bytes]) -> int:
+    """kill -9 a process, then all that came of it, which it would start again. Returns how many children it had.
+
+    Not how many came of it: an executor of Spark has a child of its own for a moment where Hadoop calls chmod.
+    """
+    n_children = 0
     with suppress(psutil.NoSuchProcess):
         root = psutil.Process(process.pid)
-        for one in (root, *root.children(recursive=True)):
+        n_children, offspring = len(root.children()), root.children(recursive=True)
+        for one in (root, *offspring):
             with suppress(psutil.NoSuchProcess):
                 one.kill()
     process.wait()
+    return n_children
 
 
 def run_cold(words: Sequence[str]) -> tuple[Cost, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import io
 import statistics
 import sys
 import time
@@ -128,11 +127,7 @@ def contest(place: Path, data: DataSet, arguments: argparse.Namespace) -> dict[s
 
 def evaluate(settings: Iterable[str]) -> None:
     """`behavior evaluate`, whether or not the gate opens."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        code = cli.main(["evaluate", "--env", "local", *as_words(settings)])
-    if code not in (0, REFUSED):
-        raise SystemExit(f"evaluate ended with exit code {code}: {said.getvalue().strip()}")
+    run_here("evaluate", as_words(settings), allowed=(0, REFUSED))
 
 
 def figures_of(place: Path, registered: str) -> dict[str, dict[str, float]]:

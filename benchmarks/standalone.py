@@ -91,7 +91,7 @@ class Standalone:
 
     def kill_worker(self, number: int) -> int:
         """kill -9 worker 1, 2, … and its executors. Returns how many executors there were."""
-        return kill_with_children(self._workers[number - 1])
+        return kill_tree(self._workers[number - 1])
 
     def writer(self, folder: Path) -> int | None:
         """The first worker that has a file below the folder open; None where none has."""
@@ -146,20 +146,6 @@ class Standalone:
         folder = self.folder / "local" / str(number)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-
-
-def kill_with_children(process: subprocess.Popen[bytes]) -> int:
-    """kill -9 a process, then all that came of it, which it would start again. Returns how many children it had.
-
-    Not how many came of it: an executor has a child of its own for a moment where Hadoop calls chmod.
-    """
-    parent = psutil.Process(process.pid)
-    children, offspring = parent.children(), parent.children(recursive=True)
-    for one in (parent, *offspring):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
-    process.wait()
-    return len(children)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ from typing import Any
 from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.evaluation.baselines import POPULARITY
 from behavior_lib.evaluation.comparison import Comparison
-from behavior_lib.evaluation.judge import rank_methods
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.registry import Registered, Registry
 from behavior_lib.spark.evidence import Evidence
@@ -55,17 +54,7 @@ def _compare(job: Job, registry: Registry, models: dict[str, Registered], eviden
     for name, model in models.items():
         with registry.bundle(model) as folder:
             scorers[name] = evidence.scorer(Encoder.load(folder), users)
-    results = rank_methods(
-        split,
-        scorers,
-        users.targets,
-        known.catalogue,
-        config.k,
-        config.batch_size,
-        more_k=config.more_k,
-        background=known.background,
-    )
-    return Comparison(split, results)
+    return Comparison(split, evidence.rank(split, scorers, users, known, config))
 
 
 def _extra(models: dict[str, Registered], comparison: Comparison) -> dict[str, Any]:

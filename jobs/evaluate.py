@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.evaluation.baselines import check_choice
-from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict, judge
+from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.registry import CHALLENGER, Registered, Registry
 from behavior_lib.spark.evidence import Evidence
@@ -108,18 +108,8 @@ def _verdict(job: Job, evidence: Evidence, split: str, encoders: dict[str, Encod
     others = evidence.baselines(split, users, config)
     tell_left_out(job, others.left_out)
     models = {name: evidence.scorer(encoder, users) for name, encoder in encoders.items()}
-    methods = {**models, **others.scorers}
-    return judge(
-        split,
-        methods,
-        users.targets,
-        others.catalogue,
-        config.k,
-        config.batch_size,
-        gate=config.gate,
-        more_k=config.more_k,
-        background=others.background,
-    )
+    results = evidence.rank(split, {**models, **others.scorers}, users, others, config)
+    return Verdict(split, results, config.gate)
 
 
 def tell_left_out(job: Job, names: Sequence[str]) -> None:

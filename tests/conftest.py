@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.jobs import INTERPRETED
+
 DATA = Path(__file__).parent / "data"
 # The long ones of e2e before the many of middle length, so that no worker waits for a long one in the end.
 FILES_OF_TESTS = ("unit", "contracts", "train", "e2e", "spark", "jobs", "distributed")
-
-# Compiling a plan costs more than running it over a few rows. Most jobs in processes of their own compile theirs.
-INTERPRETED = ("spark.conf.spark.sql.codegen.wholeStage=false", "spark.conf.spark.sql.codegen.factoryMode=NO_CODEGEN")
 
 # Nothing that a test does may depend on where the machine stands.
 os.environ["TZ"] = "UTC"
@@ -35,6 +34,7 @@ def spark() -> Iterator[object]:
     from behavior_lib.config.loader import load
     from behavior_lib.spark.session import start_session
 
+    # Most jobs in processes of their own compile their plans.
     session = start_session("tests", load("test", overrides=[*_paths(Path("unused")), *INTERPRETED]).config.spark)
     yield session
     session.stop()

@@ -24,12 +24,12 @@ class Verdict:
     """How the methods did on one split, user by user in one order.
 
     results: MODEL, CHAMPION where the present champion was judged beside it, and every baseline by its name. gate: the
-    baselines that a challenger must beat.
+    baselines that a challenger must beat; None: all.
     """
 
     split: str
     results: Mapping[str, Ranking]
-    gate: tuple[str, ...]
+    gate: Sequence[str] | None = None
 
     @property
     def k(self) -> int:
@@ -104,28 +104,6 @@ class Verdict:
         ]
 
 
-def judge(
-    split: str,
-    methods: Mapping[str, Scorer],
-    targets: NDArray[np.integer[Any]],
-    catalogue: NDArray[np.bool_],
-    k: int,
-    batch_size: int,
-    *,
-    gate: Sequence[str] | None = None,
-    more_k: Sequence[int] = (),
-    background: Background | None = None,
-) -> Verdict:
-    """Rank the whole catalogue for every user of a split with each method: `rank_methods`.
-
-    methods: MODEL, CHAMPION if there is one, and at least one baseline. gate: the baselines that a challenger must
-    beat; None: all.
-    """
-    results = rank_methods(split, methods, targets, catalogue, k, batch_size, more_k=more_k, background=background)
-    baselines = [name for name in methods if name not in (MODEL, CHAMPION)]
-    return Verdict(split, results, tuple(baselines if gate is None else gate))
-
-
 def rank_methods(
     split: str,
     methods: Mapping[str, Scorer],
@@ -168,7 +146,8 @@ def check_gate(verdict: Verdict) -> None:
     Raises GateNotPassed, with the figures, otherwise.
     """
     own = verdict.ndcg(MODEL)
-    stronger = [name for name in verdict.gate if verdict.ndcg(name) >= own]
+    gate = verdict.baselines if verdict.gate is None else verdict.gate
+    stronger = [name for name in gate if verdict.ndcg(name) >= own]
     if CHAMPION in verdict.results and verdict.ndcg(CHAMPION) > own:
         stronger.append(CHAMPION)
     if stronger:

@@ -81,7 +81,7 @@ class NextItem(SequenceModel):
         batch = self.prepare(batch)
         logits = self._vector_logits(self.newest_states(batch))
         if self._has_paths:
-            item, addend = self._paths(own_items(batch), batch, logits)
+            item, addend = self._paths(self._own(batch), batch, logits)
             logits = logits.scatter_add(1, item, addend)
         return logits
 
@@ -148,17 +148,23 @@ class NextItem(SequenceModel):
     def _has_paths(self) -> bool:
         return self.repeat is not None or self.successors is not None
 
-    def _paths(self, own: Slots, batch: Batch, logits: Tensor, fold: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _own(self, batch: Batch) -> Slots | None:
+        """What the repeat path scores; None without it."""
+        return None if self.repeat is None else own_items(batch)
+
+    def _paths(
+        self, own: Slots | None, batch: Batch, logits: Tensor, fold: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The items that the paths score, int64 [n, S], each once a row, 0 in empty slots, and what each gets: [n, S].
 
         own: of the batch. logits: [n, n_items], so far. fold: of rows of train, whose counts they must not see.
         """
         items, addends = [], []
-        if self.repeat is not None:
+        if self.repeat is not None and own is not None:
             items.append(own.item)
             addends.append(self.repeat(own, self.log_share, logits.gather(1, own.item)))
         if self.successors is not None:
-            others = self.successors.slots(batch, own.item, self.item_counts, fold)
+            others = self.successors.slots(batch, self.item_counts, fold)
             items.append(others.item)
             addends.append(self.successors(others, self.log_share, logits.gather(1, others.item)))
         return torch.cat(items, 1), torch.cat(addends, 1)
@@ -171,10 +177,12 @@ class NextItem(SequenceModel):
             chosen = users[ends.row, ends.column] if self.is_causal else self.newest_states(past)
             logits = self._vector_logits(chosen)
             everything, target_logit = logits.logsumexp(1), logits[owner, targets]
-        own = own_items(past)
+        own = self._own(past)
         item, addend = self._paths(own, past, logits, fold_of(batch)[ends.row])
         loss = path_softmax(everything, logits.gather(1, item), addend, item, target_logit, owner, targets)
-        return loss if self.repeat is None else loss + SHRINKAGE * self.repeat.shrinkage(own)
+        if self.repeat is not None and own is not None:
+            loss = loss + SHRINKAGE * self.repeat.shrinkage(own)
+        return loss
 
     def newest_states(self, batch: Batch) -> Tensor:
         """float32 [n, d]: the user of each row of a prepared batch, of any length; 0 for a row without events."""

@@ -78,10 +78,10 @@ class SuccessorPath(nn.Module):
         for buffer, values in zip((self.successor, self.count, self.by_fold), vars(counts).values(), strict=True):
             buffer.copy_(values)
 
-    def slots(self, batch: Batch, own: Tensor, item_counts: Tensor, fold: Tensor | None = None) -> Slots:
+    def slots(self, batch: Batch, item_counts: Tensor, fold: Tensor | None = None) -> Slots:
         """The successors of the newest SOURCES events of each row, without the user's own items.
 
-        own: int64 [n, L], these. item_counts: int64 [n_items], counts in train. fold: int64 [n], whose counts to leave
+        item_counts: int64 [n_items], counts in train. fold: int64 [n], whose counts to leave
         out, where they are known; None: none. A slot's features, over the events that it is a successor of: the
         logarithms of the sums of count / sqrt(count of the event's item), by age (1, 1/2, 1/3, …) and by each decay,
         and of the sum of count / count of the event's item; log(1 + number of these events); log(1 + the history's
@@ -100,7 +100,7 @@ class SuccessorPath(nn.Module):
         scaled = count / n_source.sqrt()
         aged = [scaled / (1 + ago), *(scaled * decay**ago for decay in DECAYS)]
         values = torch.stack([*aged, count / n_source, (count > 0).float()], 3)
-        return _summed(self.successor[source].long() * (count > 0), values, own, batch.length)
+        return _summed(self.successor[source].long() * (count > 0), values, batch)
 
     def forward(self, slots: Slots, log_share: Tensor, logit: Tensor) -> Tensor:
         """float32 [n, S]: the addend of each slot, 0 in the empty ones. The arguments are those of `inputs`."""
@@ -108,7 +108,7 @@ class SuccessorPath(nn.Module):
         return addend.squeeze(2).masked_fill(~slots.present, 0.0)
 
 
-def _summed(item: Tensor, values: Tensor, own: Tensor, length: Tensor) -> Slots:
+def _summed(item: Tensor, values: Tensor, batch: Batch) -> Slots:
     """Add up the values [n, M, kept, v] of each item [n, M, kept] that is not the user's own."""
     grouping = Grouping.of(item.flatten(1))
     width = int(grouping.slot.max()) + 1 if grouping.slot.numel() else 1
@@ -116,8 +116,9 @@ def _summed(item: Tensor, values: Tensor, own: Tensor, length: Tensor) -> Slots:
     place = grouping.slot[..., None].expand_as(values)
     total = values.new_zeros(len(values), width, values.shape[2])
     total = total.scatter_add(1, place, values.gather(1, grouping.order[..., None].expand_as(values)))
-    several = torch.log1p(length.float())[:, None, None].expand(-1, width, 1)
+    several = torch.log1p(batch.length.float())[:, None, None].expand(-1, width, 1)
     features = torch.cat([torch.log(total[..., :-1] + SMALLEST), torch.log1p(total[..., -1:]), several], 2)
+    own = batch.item_index.masked_fill(~batch.present, 0)
     return Slots(_without(grouping.item[:, :width], own), features)
 
 

@@ -10,6 +10,8 @@ from pyspark.sql import functions as F
 
 from behavior_lib.config.schema import EvaluateConfig
 from behavior_lib.evaluation.baselines import Scorer
+from behavior_lib.evaluation.judge import rank_methods
+from behavior_lib.evaluation.ranking import Ranking
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.inference.renumber import Renumbering
 from behavior_lib.inference.vocabulary import Vocabulary
@@ -48,6 +50,21 @@ class Evidence:
         numbers = Renumbering.between(self.vocabulary, encoder.vocabulary)
         histories = numbers.histories(users.histories)
         return lambda rows: numbers.scores(encoder.scores(histories.rows(rows)))
+
+    def rank(
+        self, split: str, methods: Mapping[str, Scorer], users: JudgedUsers, known: Baselines, config: EvaluateConfig
+    ) -> dict[str, Ranking]:
+        """How each method ranks what `known` has in its catalogue, for the users of the split: `rank_methods`."""
+        return rank_methods(
+            split,
+            methods,
+            users.targets,
+            known.catalogue,
+            config.k,
+            config.batch_size,
+            more_k=config.more_k,
+            background=known.background,
+        )
 
     def _of(self, split: str) -> DataFrame:
         return self.sequences.where(F.col(SEQUENCES.split) == split)

@@ -115,7 +115,7 @@ class _Trainer:
 
     def _run(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
         progress, settings = self.progress, self._settings
-        epochs = min(settings.epochs, settings.stop_after or settings.epochs)
+        epochs = settings.stop_after or settings.epochs
         while progress.epoch < epochs and progress.epoch - progress.best <= settings.patience:
             if self._epoch(should_stop, tick):
                 return True

@@ -60,6 +60,15 @@ def start_item_graph(
     communicator.broadcast([graph.edge_index, graph.edge_weight])
 
 
+def batches_of_train(
+    model: SequenceModel, snapshot: Snapshot, settings: FitSettings, alive: Callable[[], None], rows_at_once: int
+) -> Iterator[Batch]:
+    """The rows of train in order, as the model reads them. alive: called at every batch."""
+    for rows in Loader(snapshot, TRAIN, rows_at_once, settings.reader, settings.seed).in_order():
+        alive()
+        yield model.prepare(Batch.from_histories(rows.histories))
+
+
 def _events(
     model: SequenceModel, snapshot: Snapshot, settings: FitSettings, alive: Callable[[], None]
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -69,9 +78,7 @@ def _events(
     the next number, and no instant of another row has a neighbouring one.
     """
     rows_before = events = 0
-    for rows in Loader(snapshot, TRAIN, ROWS_AT_ONCE, settings.reader, settings.seed).in_order():
-        alive()
-        batch = model.prepare(Batch.from_histories(rows.histories))
+    for batch in batches_of_train(model, snapshot, settings, alive, ROWS_AT_ONCE):
         row, column = (batch.item_index >= FIRST_INDEX).nonzero(as_tuple=True)
         # Batches differ in width; two rows must not meet.
         first = (rows_before + row) * (model.spec.length + 1)

@@ -7,16 +7,15 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from behavior_lib.data.loader import Loader
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.models.base import SequenceModel
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.instants import instant_numbers
 from behavior_lib.models.successors import FOLDS, SuccessorCounts, fold_of
 from behavior_lib.tables.items import FIRST_INDEX
-from behavior_lib.tables.sequences import TRAIN
 from behavior_lib.train.communicator import Communicator
 from behavior_lib.train.settings import FitSettings
+from behavior_lib.train.start import batches_of_train
 
 REACH = 10  # instants from an item to its furthest successor
 ROWS_AT_ONCE = 256
@@ -35,9 +34,8 @@ def start_successors(
     buffers = path.prepare_for_counts()
     if communicator.rank == 0:
         counter = SuccessorCounter(model.spec.n_items)
-        for rows in Loader(snapshot, TRAIN, ROWS_AT_ONCE, settings.reader, settings.seed).in_order():
-            communicator.alive()
-            counter.add(model.prepare(Batch.from_histories(rows.histories)))
+        for batch in batches_of_train(model, snapshot, settings, communicator.alive, ROWS_AT_ONCE):
+            counter.add(batch)
         path.take(counter.best(model.spec.successors))
     communicator.broadcast(buffers)
 

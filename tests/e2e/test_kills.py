@@ -12,7 +12,7 @@ import pytest
 from deltalake import DeltaTable
 
 from behavior_lib.tables import BATCH_STATISTICS, EVENTS, EVENTS_QUARANTINE, INGEST_FILES, PIPELINE_RUNS, SESSIONS
-from tests.conftest import INTERPRETED
+from benchmarks.jobs import INTERPRETED
 from tests.jobs.conftest import Shop
 from tests.jobs.small_source import YAML, line
 

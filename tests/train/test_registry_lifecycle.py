@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from behavior_lib.errors import DataRefused, GateNotPassed
 from behavior_lib.evaluation.baselines import Popularity
-from behavior_lib.evaluation.judge import CHAMPION, MODEL, judge
+from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict, rank_methods
 from behavior_lib.inference.encoder import BUNDLE_FILES, Encoder
 from behavior_lib.inference.raw import to_histories
 from behavior_lib.inference.vocabulary import Vocabulary
@@ -73,7 +73,8 @@ def verdict(model, **others):
     scorers = {"first": np.array([0, 0, 0, 0, 0, 1]), "second": np.array([0, 0, 0, 1, 0, 0.5]), "none": popularity}
     methods = {name: Popularity(scorers[choice]) for name, choice in {MODEL: model, **others}.items()}
     targets = np.array([[5, 0], [5, 0]])
-    return judge("validation", {**methods, "popularity": Popularity(popularity)}, targets, popularity > 0, 2, 8)
+    methods["popularity"] = Popularity(popularity)
+    return Verdict("validation", rank_methods("validation", methods, targets, popularity > 0, 2, 8))
 
 
 def test_experiment_is_made_once_where_the_configuration_says(tracking_uri, tmp_path):

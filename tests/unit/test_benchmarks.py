@@ -21,8 +21,7 @@ from benchmarks.cluster import content
 from benchmarks.duck_log import GENERATED, DuckLog, difference
 from benchmarks.eventlog import between, disturbance, heaviest, read_stages, shuffled, worst_skew
 from benchmarks.oracle import differences, out_of_order
-from benchmarks.processes import ProcessTree, run_cold
-from benchmarks.standalone import kill_with_children
+from benchmarks.processes import ProcessTree, kill_tree, run_cold
 
 # Another customer's row with the same key is a conflict.
 WITHOUT_CUSTOMER = dataclasses.replace(GENERATED, key=("request", "occurred_at"))
@@ -275,5 +274,5 @@ def test_a_killed_worker_takes_all_with_it_and_counts_its_own_children_alone():
     with subprocess.Popen([sys.executable, "-c", parent], **pipes) as worker:
         assert worker.stdout.readline() == b"child\n"
         offspring = psutil.Process(worker.pid).children(recursive=True)
-        assert (len(offspring), kill_with_children(worker)) == (2, 1)
+        assert (len(offspring), kill_tree(worker)) == (2, 1)
     assert psutil.wait_procs(offspring, timeout=10)[1] == []

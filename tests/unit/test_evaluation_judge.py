@@ -6,7 +6,7 @@ from scipy.sparse import csr_array
 
 from behavior_lib.errors import DataRefused, GateNotPassed
 from behavior_lib.evaluation.baselines import OwnFrequency, Popularity
-from behavior_lib.evaluation.judge import CHAMPION, MODEL, check_gate, judge
+from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict, check_gate, rank_methods
 
 POPULAR = np.array([0, 0, 0, 50, 40, 30, 20, 20])
 CATALOGUE = POPULAR > 0
@@ -25,7 +25,7 @@ def place_first(*items):
 
 def verdict(model, *, targets=((3,), (6,), (7,)), k=2, batch_size=2, **others):
     methods = {MODEL: model, **others, "popularity": Popularity(POPULAR)}
-    return judge("validation", methods, np.asarray(targets), CATALOGUE, k, batch_size)
+    return Verdict("validation", rank_methods("validation", methods, np.asarray(targets), CATALOGUE, k, batch_size))
 
 
 def test_popularity_is_the_count():
@@ -101,12 +101,13 @@ def test_gate_opens_for_a_model_better_than_baselines():
 
 def test_baselines_outside_the_gate_are_figures_beside_the_model():
     methods = {MODEL: place_first(3, 6, 3), "other": place_first(3, 6, 7), "popularity": Popularity(POPULAR)}
-    result = judge("validation", methods, np.array([[3], [6], [7]]), CATALOGUE, 2, 2, gate=["popularity"])
+    results = rank_methods("validation", methods, np.array([[3], [6], [7]]), CATALOGUE, 2, 2)
+    result = Verdict("validation", results, ["popularity"])
     check_gate(result)
     assert (result.winner, result.best_baseline, result.baselines) == ("other", "other", ("other", "popularity"))
     assert result.as_lines()[-1].startswith("other wins: model - other = -0.3333")
     with pytest.raises(GateNotPassed, match=r"does not beat other 1\.0000 in"):
-        check_gate(judge("validation", methods, np.array([[3], [6], [7]]), CATALOGUE, 2, 2))
+        check_gate(Verdict("validation", results))
 
 
 def test_gate_compares_with_the_champion_on_the_same_users():
@@ -120,7 +121,7 @@ def test_split_without_users_or_items_is_refused():
     with pytest.raises(DataRefused, match="no user to judge on in split validation"):
         verdict(Popularity(POPULAR), targets=np.zeros((0, 1), dtype=int))
     with pytest.raises(DataRefused, match="no item before the cut"):
-        judge("test", {MODEL: Popularity(POPULAR)}, np.array([[3]]), np.zeros(8, dtype=bool), 2, 2)
+        rank_methods("test", {MODEL: Popularity(POPULAR)}, np.array([[3]]), np.zeros(8, dtype=bool), 2, 2)
 
 
 def test_one_row_shown_to_everybody_is_judged_like_a_row_each():

@@ -70,7 +70,7 @@ def test_features_are_those_of_the_definition(seed):
     counts = counts_at_random(seed)
     batch = Batch.from_histories(histories(lists, 40, gaps))
     fold = None if seed % 2 else torch.tensor([0, 2, 1])
-    slots = path_with(counts).slots(batch, batch.item_index, COUNTS, fold)
+    slots = path_with(counts).slots(batch, COUNTS, fold)
     assert slots.features.shape[2] == N_FEATURES
     for row, (items, seconds) in enumerate(zip(lists, gaps, strict=True)):
         expected = slow_features(counts, items, seconds, None if fold is None else int(fold[row]))
@@ -90,7 +90,7 @@ def test_what_only_the_own_fold_counted_is_not_there():
     batch = Batch.from_histories(histories([[5]], 4))
 
     def found(fold):
-        slots = path.slots(batch, batch.item_index, COUNTS, fold)
+        slots = path.slots(batch, COUNTS, fold)
         return sorted(slots.item[slots.present].tolist())
 
     assert found(None) == [6, 7, 8]
