@@ -85,11 +85,13 @@ class WatchedCommunicator:
 
     def _tell(self, name: str, waits: bool) -> None:
         record = asdict(Heartbeat(self._calls, name, waits, time.time(), os.getpid()))
-        self._file.write_text(json.dumps(record), encoding="utf-8")
+        part = self._file.with_suffix(".part")
+        part.write_text(json.dumps(record), encoding="utf-8")
+        os.replace(part, self._file)  # a rank that stands still in the middle of this is seen where it was before
 
 
 def read_heartbeats(folder: Path) -> list[Heartbeat] | None:
-    """Of all ranks, in their order; None where none has told anything yet, or one is writing."""
+    """Of all ranks, in their order; None where none has told anything yet, or a rank below another has not."""
     ranks = _ranks_in(folder)
     try:
         texts = [ranks[rank].read_text(encoding="utf-8") for rank in range(len(ranks))]

@@ -1,6 +1,7 @@
 """Who keeps the others waiting: told from what each rank wrote last."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -78,3 +79,17 @@ class Ranked(SingleProcess):
 
     def __init__(self, rank, size):
         self.rank, self.size = rank, size
+
+
+def test_a_rank_that_stands_still_while_it_tells_is_seen_where_it_was(tmp_path, monkeypatch):
+    told = WatchedCommunicator(SingleProcess(), tmp_path)
+    (before,) = read_heartbeats(tmp_path)
+
+    def half(path, text, encoding):
+        path.write_bytes(text.encode(encoding)[: len(text) // 2])
+        raise InterruptedError
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(InterruptedError):
+        told.alive()
+    assert read_heartbeats(tmp_path) == [before]
