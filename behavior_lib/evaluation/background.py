@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from scipy.sparse import csr_array
 from behavior_lib.evaluation.metrics import Ranks
 
 HEAD_SHARE, MIDDLE_SHARE = 0.01, 0.1  # of the catalogue, most popular first
+NOVEL = "novel"
 _QUARTILES = (0.25, 0.5, 0.75)
 
 
@@ -53,6 +56,26 @@ class Background:
             "long_tail": (self.stratum == 2).astype(np.float64),
         }
 
+    def own_before(
+        self, first: int, scores: NDArray[np.floating[Any]], user: NDArray[np.int64], item: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """float64 [T]: how many of a user's own items stand before each target, those of its own score as halves.
+
+        first: the number of the first user of scores [n, W], higher is better, own items from W on stand behind.
+        user: int64 [T], 0 … n - 1, ascending. item: int64 [T]; for one without a score 0.
+        """
+        before, width = np.zeros(len(user)), scores.shape[1]
+        starts = np.searchsorted(user, np.arange(len(scores) + 1))
+        for row, (start, end) in enumerate(pairwise(starts)):
+            place = slice(self.own.indptr[first + row], self.own.indptr[first + row + 1])
+            own = self.own.indices[place]
+            own_scores = np.sort(scores[row, own[own < width]])
+            targets = item[start:end]
+            score = np.where(targets < width, scores[row, np.minimum(targets, width - 1)], -np.inf)
+            low, high = (np.searchsorted(own_scores, score, side) for side in ("left", "right"))
+            before[start:end] = np.where(score > -np.inf, len(own_scores) - (low + high) / 2, 0.0)
+        return before
+
     def groups(self, ranks: Ranks) -> dict[str, NDArray[np.bool_]]:
         """Some of the targets by name, each bool [T].
 
@@ -69,7 +92,7 @@ class Background:
         quarter = np.searchsorted(np.quantile(activity, _QUARTILES), activity)[ranks.user]
         return {
             "repeat": is_own & is_known,
-            "novel": ~(is_own & is_known),
+            NOVEL: ~(is_own & is_known),
             **{name: stratum == number for number, name in enumerate(("head", "middle", "tail"))},
             **{f"history_q{number + 1}": quarter == number for number in range(len(_QUARTILES) + 1)},
         }

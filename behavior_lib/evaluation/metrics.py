@@ -33,17 +33,28 @@ class Ranks:
     """The targets of n users, a row a target, in the order of the users.
 
     user: int64 [T], 0 … n_users - 1, ascending; not every user needs a target. item: int64 [T]. rank: float64 [T] from
-    1, inf for a miss; whole numbers and halves, as behavior_lib/evaluation/ranking.py says.
+    1, inf for a miss; whole numbers and halves, as behavior_lib/evaluation/ranking.py says. own_before: float64 [T],
+    how many places of it items of the user's past take; None where the past is not known.
     """
 
     n_users: int
     user: NDArray[np.int64]
     item: NDArray[np.int64]
     rank: NDArray[np.float64]
+    own_before: NDArray[np.float64] | None = None
 
     def only(self, chosen: NDArray[np.bool_]) -> Ranks:
         """Some of the targets, at the ranks that they have among all items. chosen: bool [T]."""
         return Ranks(self.n_users, self.user[chosen], self.item[chosen], self.rank[chosen])
+
+    def among_new(self, chosen: NDArray[np.bool_]) -> Ranks:
+        """Some of the targets, at the ranks that they have among the items that are not of their user's past.
+
+        chosen: bool [T], none of which is of the past.
+        """
+        assert self.own_before is not None
+        rank = self.rank[chosen] - self.own_before[chosen]
+        return Ranks(self.n_users, self.user[chosen], self.item[chosen], rank)
 
     def at(self, k: int) -> dict[str, NDArray[np.float64]]:
         """Metrics of the k first places by name, each float64 [n_users], NaN for a user without a target.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behavior_lib.errors import DataRefused
-from behavior_lib.evaluation.background import Background
+from behavior_lib.evaluation.background import NOVEL, Background
 from behavior_lib.evaluation.metrics import Metric, Ranks
 from behavior_lib.tables.items import PADDING_INDEX
 
@@ -28,6 +28,9 @@ Values = NDArray[np.float64]
 
 _BLOCK = 64
 _OF_GROUPS = ("recall", "ndcg")
+# Of novel targets, where the user's own items are not ranked: how well a method finds what is new to its user, whatever
+# it thinks of the rest (the "explore" side of Li et al. 2023, "A Next Basket Recommendation Reality Check").
+AMONG_NEW = "among_new"
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Ranking:
         return {**_means(self.headline.items()), **self._coverage(self.ks[:1])}
 
     def all_metrics(self) -> dict[str, Metric]:
-        """Those of the headline, of every other k, and of groups of targets (`ndcg@10|novel`)."""
+        """Those of the headline, of every other k, and of groups of targets (`ndcg@10|novel`, `|among_new`)."""
         return {**_means(self.by_user()), **self._coverage(self.ks)}
 
     def lead_errors(self, other: Ranking) -> dict[str, float | None]:
@@ -83,6 +86,9 @@ class Ranking:
             if chosen.any():
                 of_group = self.ranks.only(chosen).at(k)
                 yield from ((f"{name}@{k}|{group}", of_group[name]) for name in _OF_GROUPS)
+        if (novel := self.groups.get(NOVEL)) is not None and novel.any():
+            among_new = self.ranks.among_new(novel).at(k)
+            yield from ((f"{name}@{k}|{AMONG_NEW}", among_new[name]) for name in _OF_GROUPS)
 
     def _at(self, k: int) -> Iterator[tuple[str, Values]]:
         yield from ((f"{name}@{k}", values) for name, values in self.ranks.at(k).items())
@@ -145,13 +151,17 @@ class RankingMeter:
         user, place = np.nonzero(targets != PADDING_INDEX)
         rank = mid_ranks(candidates, targets)[user, place]
         item = targets[user, place].astype(np.int64)
-        self._ranks.append(Ranks(len(scores), user + self._n_users, item, rank))
+        before = None
+        if self._background is not None:
+            before = self._background.own_before(self._n_users, candidates, user, item)
+        self._ranks.append(Ranks(len(scores), user + self._n_users, item, rank, before))
         self._n_users += len(scores)
 
     def result(self) -> Ranking:
         """The metrics of every user added so far, at least one."""
-        columns = ((batch.user, batch.item, batch.rank) for batch in self._ranks)
-        ranks = Ranks(self._n_users, *(np.concatenate(column) for column in zip(*columns, strict=True)))
+        names = ("user", "item", "rank", *(() if self._background is None else ("own_before",)))
+        columns = {name: np.concatenate([vars(batch)[name] for batch in self._ranks]) for name in names}
+        ranks = Ranks(self._n_users, **columns)
         coverage = {k: float(covered.sum() / self._catalogue.sum()) for k, covered in self._covered.items()}
         shown = np.concatenate(self._shown, axis=2)
         by_k = {k: dict(zip(self._worth, of_k, strict=True)) for k, of_k in zip(self._ks, shown, strict=True)}

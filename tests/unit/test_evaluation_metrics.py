@@ -139,7 +139,26 @@ def test_metrics_of_a_group_are_those_of_its_targets_alone():
             assert metric.n_users == len(values) > 1
             assert metric.value == pytest.approx(figures.mean(), abs=1e-12)
             assert metric.standard_error == pytest.approx(figures.std(ddof=1) / len(values) ** 0.5, abs=1e-12)
-    assert {name.partition("|")[2] for name in found if "|" in name} == set(groups)
+    assert {name.partition("|")[2] for name in found if "|" in name} == {*groups, "among_new"}
+
+
+@pytest.mark.parametrize("levels", [None, 12, 3])
+def test_among_new_items_are_those_that_a_ranking_without_the_user_s_own_finds(levels):
+    scores, sets, background = case(19, levels)
+    own, values = background.own.toarray(), {}
+    for user in range(N):
+        novel = [item for item in sets[user] if not (item < V and own[user, item])]
+        if novel:
+            # Where the own items are no candidates at all.
+            without = np.where(own[user] > 0, -np.inf, scores[user])
+            values[user] = by_definition(ranks(without, novel, background.popularity), 10)
+    result = judged(scores, sets, background)
+    by_user = dict(result.by_user())
+    for name in ("recall", "ndcg"):
+        expected = [values[user][name] if user in values else np.nan for user in range(N)]
+        np.testing.assert_allclose(by_user[f"{name}@10|among_new"], expected, atol=1e-12)
+        # Own items stand before new ones, so that it is another figure.
+        assert result.all_metrics()[f"{name}@10|among_new"].value > result.all_metrics()[f"{name}@10|novel"].value > 0
 
 
 @pytest.mark.parametrize("levels", [None, 3])
