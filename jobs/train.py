@@ -10,6 +10,7 @@ from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
 from behavior_lib.errors import ConfigError
 from behavior_lib.registry import TAUGHT_BY, Registry
 from behavior_lib.spark.evaluation import read_vocabulary
+from behavior_lib.spark.item_attributes import with_attributes
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.launch import launch_in_tasks
 from behavior_lib.spark.ledger import STOPPED, TRIED, UNCHANGED, Summary
@@ -37,7 +38,8 @@ OVERFIT_STEPS = 100
 def run(job: Job) -> Summary:
     """Train on the newest sequences, unless the same was done before, and make the result the challenger."""
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
-    inputs = {SEQUENCES.name: job.tables.version(SEQUENCES)}
+    names = job.config.model.item_attributes
+    inputs = {spec.name: job.tables.version(spec) for spec in (SEQUENCES, *([ITEMS] if names else []))}
     config_hash = job.config_hash("model", "train", "mlflow", "seed")
     if job.is_done(inputs, config_hash):
         job.progress.say("the model of these sequences and this configuration is trained")
@@ -45,7 +47,7 @@ def run(job: Job) -> Summary:
     with job.progress.step("reading sequences"):
         snapshot = Snapshot.resolve(job.tables.location(SEQUENCES), inputs[SEQUENCES.name])
         snapshot = snapshot.taught_by(job.config.train.split.value)
-        counts = count_train(snapshot)
+        counts = with_attributes(count_train(snapshot), job.tables.read(ITEMS), names)
     settings = plan(job.config, counts, Path(job.config.paths.var) / "train" / job.source.name)
     if job.config.train.dry_run:
         return _tell(job, settings, snapshot, counts, inputs)

@@ -1,5 +1,6 @@
 """Small sequences tables for tests, written by delta-rs as Spark writes them."""
 
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import numpy as np
@@ -23,6 +24,16 @@ def histories(item_lists, length, gaps=None):
     return Histories(
         items, kinds, seconds, items.astype(np.float32) / 8, np.array([len(v) for v in item_lists], np.int32)
     )
+
+
+ATTRIBUTES = "model.item_attributes=[parity, third]"
+
+
+def with_values(counts):
+    """Counts of items whose values of ATTRIBUTES follow from their indexes."""
+    index = np.arange(len(counts.items))
+    values = np.stack([3 + index % 2, 5 + index % 3], 1) * (index >= 3)[:, None]
+    return replace(counts, attributes=values)
 
 
 def frame(rows, split, targets=None, first_user=0):

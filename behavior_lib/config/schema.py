@@ -187,6 +187,11 @@ class ModelConfig:
     repeat_path: bool = True  # add a learned score of the user's own past items
     successors: int = 64  # add one of other items that followed its newest; so many are kept an item; 0: no such score
     fusion: Fusion = Fusion.sum  # an event's inputs are added, or laid side by side and taken through a linear layer
+    # How much vectors and popularity count beside those scores is learned with them; nothing where there are none.
+    blend: bool = True
+    # What items.attributes has under these names is read beside the item: similar items begin alike, and what a user's
+    # items have in common is scored. Empty: nothing.
+    item_attributes: list[str] = field(default_factory=list)
     use_event_type: bool = True  # inputs beside the item
     use_gap: bool = True
     use_value: bool = True

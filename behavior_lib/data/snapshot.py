@@ -5,6 +5,7 @@ A Delta folder also holds files that the version no longer has, so readers are h
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -111,6 +112,7 @@ class TrainCounts:
 
     items: int64, how often each item index occurs, 0 for those that are no item; as long as the highest index + 1.
     n_event_types: the highest type index + 1. length: width of the arrays. tokens: events. rows: of sequences.
+    attributes: int64 [items, attributes], numbers of the items' values (data/attributes.py); None where none are read.
     """
 
     items: NDArray[np.int64]
@@ -118,11 +120,26 @@ class TrainCounts:
     length: int
     tokens: int
     rows: int
+    attributes: NDArray[np.int64] | None = None
 
     @property
     def n_items(self) -> int:
         """Distinct items."""
         return int((self.items > 0).sum())
+
+    @property
+    def attribute_values(self) -> int:
+        """The highest number of a value + 1; 0 where no attributes are read."""
+        return 0 if self.attributes is None else max(int(self.attributes.max(initial=0)) + 1, FIRST_INDEX)
+
+    def attributes_digest(self) -> str:
+        """Tells two sets of values apart."""
+        return "" if self.attributes is None else hashlib.sha256(self.attributes.tobytes()).hexdigest()[:16]
+
+    def arrays(self) -> dict[str, NDArray[np.int64]]:
+        """What a model is built with, by the names that `build_model` has for it."""
+        others = {} if self.attributes is None else {"attribute_index": self.attributes}
+        return {"item_counts": self.items, **others}
 
 
 def count_train(snapshot: Snapshot) -> TrainCounts:

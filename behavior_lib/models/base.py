@@ -30,7 +30,8 @@ class ModelSpec:
     heaviest edges. objectives: the weight of each thing that is learned, by its name (objectives/chosen.py); what is
     not there weighs nothing. pooling: how states become a user (pooling.py). similarity, temperature: how users and
     items are compared (similarity.py). prefixes: widths below dimension at which the head of each vector is to be a
-    good vector too.
+    good vector too. item_attributes: what is known of items and read (attributes.py); attribute_values: the highest
+    number of one of their values + 1. blend: what the paths are added to is weighed where they learn (NextItem).
     """
 
     name: str
@@ -59,11 +60,19 @@ class ModelSpec:
     similarity: str = "dot"
     temperature: float = 0.05
     prefixes: Sequence[int] = field(default_factory=list)
+    item_attributes: Sequence[str] = field(default_factory=list)
+    attribute_values: int = 0
+    blend: bool = False
     objectives: Mapping[str, float] = field(default_factory=lambda: {"next_item": 1.0})
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the int64 arrays that such a model is built with, by the names that `build_model` has for them."""
+        others = {"attribute_index": (self.n_items, len(self.item_attributes))} if self.item_attributes else {}
+        return {"item_counts": (self.n_items,), **others}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> ModelSpec:
@@ -110,6 +119,12 @@ class SequenceModel(nn.Module, ABC):
     @abstractmethod
     def item_vectors(self) -> Tensor:
         """float32 [n_items, dimension]: one vector an item index; rows of items that are not known mean nothing."""
+
+    @abstractmethod
+    def take_attributes(self, value_index: Tensor) -> None:
+        """Take int64 [n_items, attributes], the number of each item's value of each of spec.item_attributes: numbers
+        from FIRST_INDEX that no two attributes share, below spec.attribute_values; 0 where an item has none.
+        """
 
     @abstractmethod
     def start_item_vectors(self, vectors: Tensor) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -20,14 +24,23 @@ WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 FAMILIES: dict[str, type[SequenceModel]] = dict.fromkeys(ENCODERS, NextItem)
 
 
-def build_model(spec: ModelSpec, item_counts: Tensor) -> SequenceModel:
-    """A new model with random weights from torch's global generator; item_counts: int64 [n_items], counts in train.
+def build_model(spec: ModelSpec, item_counts: Tensor, attribute_index: Tensor | None = None) -> SequenceModel:
+    """A new model with random weights from torch's global generator.
 
-    Raises ConfigError for an unknown name.
+    item_counts: int64 [n_items], counts in train. attribute_index: int64 [n_items, attributes], see
+    SequenceModel.take_attributes; None where they are loaded later. Raises ConfigError for an unknown name.
     """
     if spec.name not in FAMILIES:
         raise ConfigError("unknown model", where="model.name", value=spec.name, mend=f"known: {', '.join(FAMILIES)}")
-    return FAMILIES[spec.name](spec, item_counts)
+    model = FAMILIES[spec.name](spec, item_counts)
+    if attribute_index is not None:
+        model.take_attributes(attribute_index)
+    return model
+
+
+def as_tensors(arrays: Mapping[str, NDArray[np.int64]]) -> dict[str, Tensor]:
+    """What `build_model` takes, of the arrays of TrainCounts."""
+    return {name: torch.from_numpy(values) for name, values in arrays.items()}
 
 
 def save_model(model: SequenceModel, folder: Path) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from behavior_lib.models.attributes import ItemAttributes
 from behavior_lib.models.base import Drawn, ModelSpec, SequenceModel
 from behavior_lib.models.batch import Batch
+from behavior_lib.models.blend import Blend, Logits
 from behavior_lib.models.causal import CausalEncoder
 from behavior_lib.models.encoders import ENCODERS
 from behavior_lib.models.instants import InstantEnds, instant_ends
@@ -20,7 +22,7 @@ from behavior_lib.models.objectives.chosen import NEXT_ITEM, Objectives
 from behavior_lib.models.pooling import pooling_of
 from behavior_lib.models.repeat import RepeatPath, own_items
 from behavior_lib.models.similarity import Similarity
-from behavior_lib.models.slots import Slots
+from behavior_lib.models.slots import LEAST, Slots
 from behavior_lib.models.successors import SuccessorPath, fold_of
 from behavior_lib.models.transitions import ItemGraph
 from behavior_lib.tables.items import FIRST_INDEX
@@ -34,7 +36,9 @@ class NextItem(SequenceModel):
     The newest state is the user: of a causal encoder that of the newest event, of one that looks both ways that of a
     hidden event behind it; or what the spec's pooling makes of the states. A score is user · item vector, or what the
     spec's similarity makes of them, + item bias + the repeat path's addend for items of the user's own history, or the
-    successor path's for others that followed its newest ones.
+    successor path's for others that followed its newest ones, + what the values of its items give all items that have
+    them. With spec.blend the products have a factor and popularity a weight of their own in it, which are learned with
+    the paths: vectors alone are taught to rank sampled items, and say too much beside counts.
     """
 
     log_share: Tensor
@@ -44,11 +48,13 @@ class NextItem(SequenceModel):
         self.items = nn.Embedding(spec.n_items, spec.dimension)
         share = self.item_counts.double() / self.item_counts.sum()
         self.register_buffer("log_share", share.log().float(), persistent=False)
-        self.bias = nn.Parameter(self.log_share.clamp(min=-20.0))
+        self.bias = nn.Parameter(self.log_share.clamp(min=LEAST))
+        self.attributes = ItemAttributes(spec) if spec.item_attributes else None
         self.encoder = ENCODERS[spec.name](spec)
         self.is_causal = isinstance(self.encoder, CausalEncoder)
         self.repeat = RepeatPath(spec.n_items) if spec.repeat_path else None
         self.successors = SuccessorPath(spec.n_items, spec.successors) if spec.successors else None
+        self.blend = Blend() if spec.blend and self._has_paths else None
         self.catalogue_loss = CatalogueLoss(spec, self.item_counts)
         nn.init.normal_(self.items.weight, std=spec.dimension**-0.5)
         self.objectives = Objectives(spec, self.item_counts)
@@ -68,7 +74,12 @@ class NextItem(SequenceModel):
 
     def item_vectors(self) -> Tensor:
         """Those that are the encoder's input, as the similarity compares them."""
-        return self.similarity.vectors(self.items.weight)
+        return self.similarity.vectors(self._item_table())
+
+    def take_attributes(self, value_index: Tensor) -> None:
+        """As SequenceModel."""
+        if self.attributes is not None:
+            self.attributes.value_index.copy_(value_index)
 
     def start_item_vectors(self, vectors: Tensor) -> None:
         """As SequenceModel: the table itself takes them."""
@@ -79,7 +90,7 @@ class NextItem(SequenceModel):
     def scores(self, batch: Batch) -> Tensor:
         """Vectors, bias and paths together."""
         batch = self.prepare(batch)
-        logits = self._vector_logits(self.newest_states(batch))
+        logits = self._logits(self.newest_states(batch), batch).logits
         if self._has_paths:
             item, addend = self._paths(self._own(batch), batch, logits)
             logits = logits.scatter_add(1, item, addend)
@@ -101,8 +112,8 @@ class NextItem(SequenceModel):
     def loss(self, batch: Batch, drawn: Drawn) -> Tensor:
         """The spec's objectives by their weights, plus full softmax of whole scores at some ends of instants.
 
-        The next item's is the spec's loss of the users at every instant's end. The full softmax teaches the paths
-        alone: vectors that also had to please it ranked worse.
+        The next item's is the spec's loss of the users at every instant's end. The full softmax teaches the paths and
+        the blend alone: vectors that also had to please it ranked worse.
         """
         ends = instant_ends(batch)
         no_users = batch.value.new_empty(len(batch), 0, self.spec.dimension)
@@ -121,7 +132,7 @@ class NextItem(SequenceModel):
 
     def _in_windows(self, batch: Batch, change: Callable[[Tensor], Tensor]) -> Tensor:
         window, place = batch.windows(self.encoder.columns)
-        states = change(self.encoder(window, self.items.weight))
+        states = change(self.encoder(window, self._item_table()))
         pieces = -(-batch.columns // self.encoder.columns)
         whole = states.new_zeros(len(batch) * pieces, *states.shape[1:]).index_copy(0, place, states)
         return whole.view(len(batch), -1, self.spec.dimension)[:, : batch.columns]
@@ -132,8 +143,9 @@ class NextItem(SequenceModel):
         With prefixes the mean of it over all widths, the whole one among them: Matryoshka representation learning
         (Kusupati et al. 2022, eq. 1 with equal weights), the biases being shared.
         """
-        pairs = [(states, self.items.weight)]
-        pairs += [(states[:, :width], self.items.weight[:, :width]) for width in self.spec.prefixes]
+        items = self._item_table()
+        pairs = [(states, items)]
+        pairs += [(states[:, :width], items[:, :width]) for width in self.spec.prefixes]
         losses = [self._catalogue_loss(*pair, owner, targets, drawn["negatives"]) for pair in pairs]
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
@@ -143,6 +155,11 @@ class NextItem(SequenceModel):
         asked, vectors = self.similarity.asked(states), self.similarity.vectors(items)
         loss: Tensor = self.catalogue_loss(asked, owner, targets, vectors, self.bias, negatives)
         return loss
+
+    def _item_table(self) -> Tensor:
+        """float32 [n_items, d]: each item's own vector and those of its values."""
+        own = self.items.weight
+        return own if self.attributes is None else own + self.attributes.added()
 
     @property
     def _has_paths(self) -> bool:
@@ -175,11 +192,13 @@ class NextItem(SequenceModel):
         with torch.no_grad():
             # A state that looks both ways has seen the targets: then each end is read once more, cut there.
             chosen = users[ends.row, ends.column] if self.is_causal else self.newest_states(past)
-            logits = self._vector_logits(chosen)
-            everything, target_logit = logits.logsumexp(1), logits[owner, targets]
+        logits = self._logits(chosen, past)
         own = self._own(past)
-        item, addend = self._paths(own, past, logits, fold_of(batch)[ends.row])
-        loss = path_softmax(everything, logits.gather(1, item), addend, item, target_logit, owner, targets)
+        item, addend = self._paths(own, past, logits.logits, fold_of(batch)[ends.row])
+        row = torch.arange(len(item), device=item.device)[:, None].expand_as(item)
+        loss = path_softmax(
+            logits.everything(), logits.at(row, item), addend, item, logits.at(owner, targets), owner, targets
+        )
         if self.repeat is not None and own is not None:
             loss = loss + SHRINKAGE * self.repeat.shrinkage(own)
         return loss
@@ -187,12 +206,26 @@ class NextItem(SequenceModel):
     def newest_states(self, batch: Batch) -> Tensor:
         """float32 [n, d]: the user of each row of a prepared batch, of any length; 0 for a row without events."""
         window = self.encoder.asked(batch)
-        users: Tensor = self.pooling(self.encoder(window, self.items.weight))
+        users: Tensor = self.pooling(self.encoder(window, self._item_table()))
         newest = (window.length - 1).clamp(min=0)
         return users[torch.arange(len(window)), newest] * (batch.length > 0)[:, None]
 
-    def _vector_logits(self, users: Tensor) -> Tensor:
-        return self.only_candidates(torch.addmm(self.bias, self.similarity.asked(users), self.item_vectors().T))
+    def _logits(self, users: Tensor, batch: Batch) -> Logits:
+        """Everything but the paths, and without gradients of users and items.
+
+        users: [n, d], the states behind the rows of a prepared batch.
+        """
+        blend, values = self.blend, self.attributes
+        factor, weight = (blend.factor, blend.popularity) if blend is not None else users.new_tensor([1.0, 0.0])
+        by_value, value_index = users.new_zeros(len(users), 0), batch.item_index.new_zeros(self.spec.n_items, 0)
+        if values is not None and values.is_scored:
+            by_value, value_index = values.by_value(batch, self.log_share.exp()), values.value_index
+        with torch.no_grad():
+            products = self.similarity.asked(users) @ self.item_vectors().T
+            logits = torch.addcmul(self.bias + weight * self.log_share.clamp(min=LEAST), products, factor)
+            for index in value_index.T:
+                logits += by_value[:, index]
+        return Logits(self.only_candidates(logits), products, self.log_share, factor, weight, by_value, value_index)
 
 
 def known_targets(ends: InstantEnds, batch: Batch) -> tuple[Tensor, Tensor]:

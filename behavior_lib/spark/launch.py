@@ -67,6 +67,6 @@ def _run(settings: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> FitR
         import horovod.spark
     except ImportError:
         raise without_horovod("train.launcher=local train.communicator=torch") from None
-    arguments = (settings.to_json(), snapshot.to_json(), counts.items)
+    arguments = (settings.to_json(), snapshot.to_json(), counts.arrays())
     told = horovod.spark.run(run_in_task, args=arguments, num_proc=settings.workers, use_gloo=True, env=None, verbose=0)
     return FitResult.from_json(told[0])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
+import numpy as np
 from numpy.typing import NDArray
 
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.errors import BehaviorError
+from behavior_lib.models.build import as_tensors
 from behavior_lib.train.communicator import HorovodCommunicator
 from behavior_lib.train.messages import Silent
 from behavior_lib.train.reason import as_text, from_text
@@ -22,15 +23,15 @@ from behavior_lib.train.worker import train_rank
 _REASON, _FILE = "reason-", "reason.json"
 
 
-def run_in_task(settings: str, snapshot: str, counts: NDArray[int]) -> str:  # type: ignore[type-var]
-    """Train as the rank that Horovod says. settings, snapshot: as JSON. counts: int64 [n_items].
+def run_in_task(settings: str, snapshot: str, counts: Mapping[str, NDArray[np.int64]]) -> str:
+    """Train as the rank that Horovod says. settings, snapshot: as JSON. counts: the arrays of TrainCounts.
 
     Returns the result as JSON, on every rank. Why a rank failed is left in the run's store.
     """
     run, files = RunSettings.from_json(settings), Snapshot.from_json(snapshot)
     communicator = HorovodCommunicator()
     with telling_why(FolderStore(run.checkpoints_of(files)), communicator.rank):
-        result = train_rank(run, files, torch.from_numpy(counts), communicator, Silent(), lambda: False)
+        result = train_rank(run, files, as_tensors(counts), communicator, Silent(), lambda: False)
     communicator.close()
     return result.to_json()
 

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from behavior_lib.config.schema import CommunicatorName, TrainConfig
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
 from behavior_lib.errors import BehaviorError, ConfigError, EnvironmentProblem
+from behavior_lib.models.build import as_tensors
 from behavior_lib.train.communicator import Communicator, connect
 from behavior_lib.train.executor import reason, telling_why
 from behavior_lib.train.launch import Listener, asked_to_end, fetch
@@ -65,7 +66,7 @@ class Ranks:
         try:
             with _asked_to_end() as should_stop:
                 watcher = Teller(self.rank, self._communicator.size, listen)
-                result = self._train(settings, snapshot, torch.from_numpy(counts.items), watcher, should_stop)
+                result = self._train(settings, snapshot, as_tensors(counts.arrays()), watcher, should_stop)
         except BehaviorError:
             raise
         except Exception as problem:
@@ -79,7 +80,8 @@ class Ranks:
         if text:
             told = json.loads(text)
             settings, snapshot = RunSettings.from_json(told["settings"]), Snapshot.from_json(told["snapshot"])
-            counts = torch.zeros(settings.spec.n_items, dtype=torch.int64)
+            shapes = settings.spec.shapes()
+            counts = {name: torch.zeros(shape, dtype=torch.int64) for name, shape in shapes.items()}
             store = FolderStore(settings.checkpoints_of(snapshot))
             with _asked_to_end() as should_stop, telling_why(store, self.rank):
                 self._train(settings, snapshot, counts, Silent(), should_stop)
@@ -94,11 +96,11 @@ class Ranks:
         self,
         settings: RunSettings,
         snapshot: Snapshot,
-        counts: Tensor,
+        counts: Mapping[str, Tensor],
         watcher: Silent | Teller,
         should_stop: Callable[[], bool],
     ) -> FitResult:
-        self._communicator.broadcast([counts])
+        self._communicator.broadcast(list(counts.values()))
         return train_rank(settings, snapshot, counts, self._communicator, watcher, should_stop)
 
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from types import FrameType
 
 import psutil
-import torch
 from safetensors.torch import save_file
 
 import behavior_lib
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
 from behavior_lib.errors import BehaviorError, EnvironmentProblem, TrainingFailed
+from behavior_lib.models.build import as_tensors
 from behavior_lib.train import reason
 from behavior_lib.train.communicator import without_horovod
 from behavior_lib.train.elastic import elastic_command
@@ -187,7 +187,7 @@ def _prepare(folder: Path, settings: RunSettings, snapshot: Snapshot, counts: Tr
     folder.mkdir(parents=True)
     (folder / SETTINGS).write_text(settings.to_json(), encoding="utf-8")
     (folder / SNAPSHOT).write_text(snapshot.to_json(), encoding="utf-8")
-    save_file({"item_counts": torch.from_numpy(counts.items)}, folder / COUNTS)
+    save_file(as_tensors(counts.arrays()), folder / COUNTS)
 
 
 def commands(settings: RunSettings) -> list[list[str]]:

@@ -15,6 +15,7 @@ from behavior_lib.config.schema import (
     Config,
     LauncherName,
     ModelConfig,
+    TableOptimizerName,
     TrainConfig,
     TrainSplit,
 )
@@ -45,6 +46,8 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
             "negative_sampling": sampling_of(model.loss.value, sampling),
             "objectives": dict(model.objectives),
             "prefixes": list(model.prefixes),
+            "item_attributes": list(model.item_attributes),
+            "attribute_values": counts.attribute_values,
         }
     )
     fit = FitSettings(
@@ -61,7 +64,7 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
     )
     place = train.checkpoints if "://" in train.checkpoints else str(Path(train.checkpoints).absolute())
     own = {"spec": spec, "fit": fit, "workers": workers, "folder": str(folder.absolute()), "checkpoints": place}
-    return RunSettings(**_alike(RunSettings, train) | own)
+    return RunSettings(**_alike(RunSettings, train) | own | {"attributes": counts.attributes_digest()})
 
 
 def _alike(kind: type, *sections: object) -> dict[str, Any]:
@@ -113,6 +116,10 @@ def _check(config: Config) -> None:
         raise ConfigError("train.stop_after cannot be", value=train.stop_after, mend=mend)
     if not 0 <= train.average < 1:
         raise ConfigError("train.average must be at least 0 and below 1", value=train.average, mend="try 0.999")
+    if model.item_attributes and train.table_optimizer is TableOptimizerName.rowwise:
+        # What the values add to all items makes every row's gradient dense.
+        mend = "--set train.table_optimizer=dense, or leave model.item_attributes empty"
+        raise ConfigError("row-wise tables take no item attributes", value=model.item_attributes, mend=mend)
     _check_model(model)
 
 

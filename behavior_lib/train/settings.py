@@ -67,8 +67,8 @@ class RunSettings:
     """One training run: what to build, how to train it, on how many processes, and where it may write.
 
     folder: what the processes tell each other; it also holds the snapshot's file list and the counts of the train
-    split, made once by the driver. checkpoints: path or URI of the states of runs, each in a folder of its own. The
-    others mean what they mean in TrainConfig.
+    split, made once by the driver. checkpoints: path or URI of the states of runs, each in a folder of its own.
+    attributes: hash of the items' values, where they are read. The others mean what they mean in TrainConfig.
     """
 
     spec: ModelSpec
@@ -82,6 +82,7 @@ class RunSettings:
     stall_minutes: float = 15.0
     min_workers: int | None = None
     learning_rate_scaling: str = Scaling.none.value
+    attributes: str = ""
 
     def fit_of(self, size: int) -> FitSettings:
         """How a group of so many ranks trains: `fit` is that of all workers."""
@@ -93,7 +94,8 @@ class RunSettings:
         """Where the states of this run on these files lie: a run that differs in anything that counts has others."""
         fit = {key: value for key, value in asdict(self.fit).items() if key not in WITHOUT_EFFECT}
         ranks = [Path(self.folder).name, self.communicator, self.workers]
-        text = json.dumps([self.spec.as_json(), fit, ranks, snapshot.to_json(), code_version()], sort_keys=True)
+        files = [snapshot.to_json(), self.attributes]
+        text = json.dumps([self.spec.as_json(), fit, ranks, files, code_version()], sort_keys=True)
         return f"{self.checkpoints}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def to_json(self) -> str:

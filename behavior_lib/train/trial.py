@@ -16,7 +16,7 @@ import torch
 from behavior_lib.data.loader import GROUPS_AHEAD, Loader
 from behavior_lib.data.order import MIXED_BATCHES
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
-from behavior_lib.models.build import build_model
+from behavior_lib.models.build import as_tensors, build_model
 from behavior_lib.tables.sequences import TRAIN
 from behavior_lib.train.communicator import SingleProcess
 from behavior_lib.train.device import PlacedModel, Prepared
@@ -99,7 +99,7 @@ def overfit(run: RunSettings, snapshot: Snapshot, counts: TrainCounts, steps: in
 
 def _begin(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> tuple[PlacedModel, Optimizer]:
     torch.manual_seed(run.fit.seed)
-    model = build_model(run.spec, torch.from_numpy(counts.items))
+    model = build_model(run.spec, **as_tensors(counts.arrays()))
     start_item_graph(model, snapshot, run.fit, SingleProcess())
     start_successors(model, snapshot, run.fit, SingleProcess())
     placed = PlacedModel(model, run.fit)

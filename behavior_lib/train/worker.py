@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -48,7 +48,7 @@ def main(folder: Path) -> int:
 def _train(folder: Path) -> None:
     run = RunSettings.from_json((folder / SETTINGS).read_text(encoding="utf-8"))
     snapshot = Snapshot.from_json((folder / SNAPSHOT).read_text(encoding="utf-8"))
-    counts = load_file(folder / COUNTS)["item_counts"]
+    counts = load_file(folder / COUNTS)
     should_stop = _listen_for_the_end(folder)
 
     def work() -> None:
@@ -72,15 +72,15 @@ def _train(folder: Path) -> None:
 def train_rank(
     run: RunSettings,
     snapshot: Snapshot,
-    counts: Tensor,
+    counts: Mapping[str, Tensor],
     communicator: Communicator,
     watcher: Observer,
     should_stop: Callable[[], bool],
 ) -> FitResult:
-    """What every rank does, whatever started it. counts: int64 [n_items], how often train has each item."""
+    """What every rank does, whatever started it. counts: the arrays of TrainCounts, as tensors."""
     torch.set_num_threads(run.fit.threads)
     torch.manual_seed(run.fit.seed)
-    model = build_model(run.spec, counts)
+    model = build_model(run.spec, **counts)
     store = FolderStore(run.checkpoints_of(snapshot))
     return fit(model, snapshot, run.fit_of(communicator.size), communicator, watcher, store, should_stop)
 

@@ -10,6 +10,7 @@ from behavior_lib.errors import DataRefused
 from behavior_lib.spark.job import exit_with, main
 from behavior_lib.spark.ledger import Summary
 from behavior_lib.train.plan import plan
+from tests.sequences_example import with_values
 
 TRAINS = True
 
@@ -26,9 +27,10 @@ def run(job):
     if job.config.run.batch_id == "refuse":
         raise DataRefused("nothing to train on", where="this test")
     snapshot = Snapshot.resolve(job.config.run.input, int(job.config.run.batch_id))
-    settings = plan(job.config, count_train(snapshot), Path(job.config.paths.var) / "run")
+    counts = with_values(count_train(snapshot))
+    settings = plan(job.config, counts, Path(job.config.paths.var) / "run")
     heard = []
-    result = job.ranks.launch(settings, snapshot, count_train(snapshot), heard.append)
+    result = job.ranks.launch(settings, snapshot, counts, heard.append)
     return Summary(extra={"checkpoint": result.checkpoint, "messages": len(heard)})
 
 

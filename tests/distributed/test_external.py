@@ -24,7 +24,7 @@ from behavior_lib.train.launch import launch
 from behavior_lib.train.plan import plan
 from behavior_lib.train.store import FolderStore
 from tests.distributed.external_job import Unwritten
-from tests.sequences_example import frame, habits, histories, write
+from tests.sequences_example import ATTRIBUTES, frame, habits, histories, with_values, write
 
 pytestmark = pytest.mark.distributed
 ROOT = Path(__file__).parents[2]
@@ -38,6 +38,7 @@ SETTINGS = (
     "train.threads=1",
     "model.dimension=16",
     "model.window=8",
+    ATTRIBUTES,
 )
 LAUNCHERS = {
     "torch": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"],
@@ -77,7 +78,7 @@ def weights(checkpoint):
 def wanted(table, tmp_path_factory):
     """The weights that this package's own launcher comes to."""
     folder, snapshot = tmp_path_factory.mktemp("local"), Snapshot.resolve(*table)
-    counts = count_train(snapshot)
+    counts = with_values(count_train(snapshot))
     config = load("test", "train", settings(folder, "train.communicator=torch")).config
     return weights(launch(plan(config, counts, folder / "run"), snapshot, counts, lambda message: None).checkpoint)
 
@@ -90,6 +91,7 @@ def test_ranks_of_another_launcher_train_the_same_weights(table, wanted, tmp_pat
     assert told[0]["messages"] >= 3  # a step, the memory and the epoch
     found = weights(told[0]["checkpoint"])
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert int(found["attributes.value_index"].max()) == 7  # rank 1 has them of rank 0
 
 
 def test_ranks_end_with_a_rank_0_that_refuses(tmp_path):

@@ -14,10 +14,11 @@ from behavior_lib.errors import ConfigError, DataRefused, GateNotPassed
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import build_model, save_model
+from behavior_lib.models.repeat import N_FEATURES
 from behavior_lib.registry import CHALLENGER, TAUGHT_BY, Registry
 from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.job import Job, execute
-from behavior_lib.tables import EVALUATIONS, EVENT_TYPES, EVENTS, ITEM_EMBEDDINGS, ITEMS, USER_EMBEDDINGS
+from behavior_lib.tables import EVALUATIONS, EVENT_TYPES, EVENTS, ITEM_EMBEDDINGS, ITEMS, SEQUENCES, USER_EMBEDDINGS
 from tests.conftest import DATA
 
 pytestmark = pytest.mark.spark
@@ -317,5 +318,17 @@ def test_training_tells_what_it_would_take_and_leaves_nothing(warehouse):
     # Vectors of 64 and a bias for each item, and an encoder that is small beside them.
     assert parameters > 65 * n_items * 0.8
     assert steps > 0
+    values = ["train.dry_run=true", "model.item_attributes=[department, brand]"]
+    read = run(Job("train", load("test", "train", [*warehouse, *values])))["metrics"]["parameters"]
+    known = job.tables.read(ITEMS).select(ITEMS.item_index, ITEMS.attributes)
+    train = job.tables.read(SEQUENCES).where(F.col(SEQUENCES.split) == "train")
+    learnt = known.join(
+        train.select(F.explode(SEQUENCES.item_index).alias(ITEMS.item_index)).distinct(), ITEMS.item_index
+    )
+    pairs = learnt.select(F.explode(F.map_filter(ITEMS.attributes, lambda key, _: key.isin("department", "brand"))))
+    shared = pairs.groupBy("key", "value").count().where("count > 1 and value <> ''").count()
+    assert shared > 4
+    networks = 2 * (32 * (N_FEATURES + 1) + 32 + 32 + 1)
+    assert read - parameters == 64 * (3 + shared) + networks  # numbers begin at 3
     assert Registry(job.config.mlflow.tracking_uri, "never").resolve(CHALLENGER) is None
     assert job.ledger.last_success("train", job.source.name) is None

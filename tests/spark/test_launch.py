@@ -13,7 +13,7 @@ from behavior_lib.models.build import load_model
 from behavior_lib.spark.launch import launch_in_tasks
 from behavior_lib.train.launch import launch
 from behavior_lib.train.plan import plan
-from tests.sequences_example import frame, habits, histories, write
+from tests.sequences_example import ATTRIBUTES, frame, habits, histories, with_values, write
 
 pytestmark = [pytest.mark.spark, pytest.mark.distributed]
 SETTINGS = (
@@ -23,6 +23,7 @@ SETTINGS = (
     "train.negatives=32",
     "model.dimension=16",
     "model.window=8",
+    ATTRIBUTES,
 )
 
 
@@ -40,7 +41,11 @@ def snapshot(tmp_path_factory):
 
 def planned(snapshot, tmp_path, *more):
     paths = [f"paths.{name}={tmp_path / name}" for name in ("raw", "warehouse", "var")]
-    return plan(load("test", "train", [*paths, *SETTINGS, *more]).config, count_train(snapshot), tmp_path / "run")
+    return plan(load("test", "train", [*paths, *SETTINGS, *more]).config, counts_of(snapshot), tmp_path / "run")
+
+
+def counts_of(snapshot):
+    return with_values(count_train(snapshot))
 
 
 def weights(result):
@@ -48,13 +53,15 @@ def weights(result):
 
 
 def test_tasks_train_what_processes_train(spark, snapshot, tmp_path):
-    heard, counts = [], count_train(snapshot)
+    heard, counts = [], counts_of(snapshot)
     result = launch_in_tasks(spark, planned(snapshot, tmp_path / "tasks"), snapshot, counts, heard.append)
     assert tuple(heard) == result.epochs
     local = launch(planned(snapshot, tmp_path / "here"), snapshot, counts, lambda message: None)
     assert [epoch.validation_ndcg for epoch in result.epochs] == [epoch.validation_ndcg for epoch in local.epochs]
     first, second = weights(result), weights(local)
     assert all(torch.equal(first[name], second[name]) for name in first)
+    assert torch.equal(first["attributes.value_index"], torch.from_numpy(counts.attributes))
+    assert (first["attributes.vectors.weight"][3:].abs().sum(1) > 0).all()
 
 
 # Horovod's own thread ends with an error when the Spark job that it waits for is cancelled.

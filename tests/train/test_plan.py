@@ -1,13 +1,13 @@
 """What the configuration says reaches the run, key by key."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from behavior_lib.config import load
 from behavior_lib.config.schema import ModelConfig, TrainConfig
-from behavior_lib.data.snapshot import TrainCounts
+from behavior_lib.data.snapshot import Snapshot, TrainCounts
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.train.plan import plan
@@ -26,9 +26,14 @@ def names(*kinds):
 
 
 def test_every_field_of_a_run_is_a_key_or_worked_out_here():
-    assert names(ModelSpec) - names(ModelConfig, TrainConfig) == {"length", "n_items", "n_event_types"}
+    assert names(ModelSpec) - names(ModelConfig, TrainConfig) == {
+        "length",
+        "n_items",
+        "n_event_types",
+        "attribute_values",
+    }
     assert names(FitSettings) - names(TrainConfig) == {"seed", "tokens_per_row", "k", "keeps_newest"}
-    assert names(RunSettings) - names(TrainConfig) == {"spec", "fit", "folder"}
+    assert names(RunSettings) - names(TrainConfig) == {"spec", "fit", "folder", "attributes"}
 
 
 def test_a_refit_keeps_its_newest_epoch(tmp_path):
@@ -39,12 +44,16 @@ def test_a_refit_keeps_its_newest_epoch(tmp_path):
     ("change", "sentence"),
     [
         ("train.stop_after=99", "train.stop_after cannot be: 99; choose 1 to train.epochs"),
+        (
+            "train.table_optimizer=rowwise model.item_attributes=[brand]",
+            r"row-wise tables take no item attributes: \['brand'\]; --set train\.table_optimizer=dense",
+        ),
         ("model.successors=-1", "model.successors is less than 0: -1; 0 leaves the path out"),
     ],
 )
 def test_what_cannot_be_is_told(tmp_path, change, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        planned(tmp_path, change)
+        planned(tmp_path, *change.split())
 
 
 @pytest.mark.parametrize(
@@ -75,3 +84,24 @@ def test_what_the_data_says_is_worked_out(tmp_path):
     assert (run.spec.length, run.spec.window, run.spec.n_items, run.spec.n_event_types) == (8, 8, 5, 4)
     assert (run.fit.seed, run.fit.k, run.fit.threads, run.fit.tokens_per_row) == (5, 4, 3, 3.0)
     assert run.folder == str(tmp_path / "run")
+
+
+def test_values_of_items_reach_the_model_and_tell_runs_apart(tmp_path):
+    def run(values, *names):
+        paths = [f"paths.{name}={tmp_path / name}" for name in ("raw", "warehouse", "var")]
+        counts = replace(COUNTS, attributes=values)
+        return plan(load("test", "train", [*paths, f"model.item_attributes={list(names)}"]).config, counts, tmp_path)
+
+    values = np.array([[0, 0]] * 3 + [[3, 5], [4, 5]])
+    one, other, none = run(values, "brand", "size"), run(values[::-1].copy(), "brand", "size"), run(None)
+    assert (one.spec.item_attributes, one.spec.attribute_values) == (["brand", "size"], 6)
+    assert (none.spec.item_attributes, none.spec.attribute_values) == ([], 0)
+    assert one.spec.shapes() == {"item_counts": (5,), "attribute_index": (5, 2)}
+    assert {
+        name: array.shape for name, array in replace(COUNTS, attributes=values).arrays().items()
+    } == one.spec.shapes()
+    assert (none.spec.shapes(), list(COUNTS.arrays())) == ({"item_counts": (5,)}, ["item_counts"])
+    files = Snapshot("/tables/sequences", 1, {})
+    assert one.spec == other.spec
+    assert one.checkpoints_of(files) == run(values, "brand", "size").checkpoints_of(files)
+    assert len({each.checkpoints_of(files) for each in (one, other, none)}) == 3

@@ -1,11 +1,11 @@
 """A trial trains what `behavior train` would with the same settings, and `behavior train` takes up what it left."""
 
 import pytest
-import torch
 
 from behavior_lib.config import load
 from behavior_lib.data.snapshot import Snapshot, count_train
 from behavior_lib.errors import ConfigError
+from behavior_lib.models.build import as_tensors
 from behavior_lib.train.communicator import SingleProcess
 from behavior_lib.train.plan import plan
 from behavior_lib.train.worker import train_rank
@@ -52,7 +52,7 @@ class Rank:
         watcher = Watcher()
         watcher.epoch = listen
         self.watchers.append(watcher)
-        items = torch.from_numpy(counts.items)
+        items = as_tensors(counts.arrays())
         return train_rank(settings, snapshot, items, SingleProcess(), watcher, should_stop)
 
 
