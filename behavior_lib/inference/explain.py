@@ -46,8 +46,9 @@ class Reason:
 class Explanation:
     """A next item with its score. reasons: largest part first, ties by index; none where it rests on no single item.
 
-    path: which part of the score lifts it most above the average item (a name of SequenceModel.score_parts);
-    "popularity" where nothing of the history does.
+    path: the part of the score (a name of SequenceModel.score_parts) through which the history lifts the item most:
+    what it has there beyond a user without events, of vectors beyond what all items have on average. "popularity" where
+    the history lifts it nowhere.
     """
 
     item_id: str

@@ -5,7 +5,7 @@ event_time array<long> (microseconds since 1970, UTC) and value array<double>, a
 Output: user_id and embedding (float32 [dimension]); zeros for a user whose item_id is null or empty.
 With params {"output": "items", "k": 10}: user_id, item_id (the k next items, best first) and score; both empty for a
 user without events.
-With {"output": "reasons", "k": 10}: the same, and for each item path (what lifts its score most) and reasons (the
+With {"output": "reasons", "k": 10}: the same, and for each item path (how the history lifts it most) and reasons (the
 history items that it rests on: dicts of item_id, part of the score and n_events, largest part first, five at most).
 With {"output": "influences"}: user_id and influence, how far the vector would move without each of the newest events,
 oldest first. These two look at the newest "explain_events" (256) events of a user, and ask the model once for each of

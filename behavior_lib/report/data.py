@@ -159,7 +159,7 @@ class Reason:
 class Recommendation:
     """One recommended item. had_before: the user has had it already. came: it was in the next session, if known.
 
-    path: the part of the score that lifts it most. reasons: the largest first.
+    path: the part of the score through which the history lifts it most. reasons: the largest first.
     """
 
     item: Item

@@ -151,6 +151,27 @@ def test_parts_of_a_score_from_a_mean_are_those_taken_by_hand():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_parts_are_differences_of_the_scores_of_histories_without_the_item(name):
+    """Of the whole score, with both paths; the histories without an item are made up here, by their times."""
+    model = with_successors(model_of(name, successors=1), [(5, 6), (9, 8)])
+    encoder = Encoder(model, VOCABULARY)
+    items, times = [5, 9, 4, 5, 7, 9, 5], np.cumsum(BASKETS[:7])
+    rows = histories([items], LENGTH, [BASKETS[:7]])
+    (found,) = explained(model).next_items(rows, 17, 9)
+    expected, known = {}, encoder.known_items
+    for own in (4, 5, 7, 9):
+        kept = [place for place, item in enumerate(items) if item != own]
+        gaps = [0, *(int(gap) for gap in np.diff(times[kept]))]
+        fewer = histories([[items[place] for place in kept]], LENGTH, [gaps])
+        expected[f"item {own}"] = encoder.scores(rows)[0, known] - encoder.scores(fewer)[0, known]
+    for each in found:
+        place = int(each.item_id.split()[1]) - known[0]
+        wanted = {name: part[place] for name, part in expected.items() if part[place] > 1e-3}
+        told = {reason.item_id: reason.part for reason in each.reasons if reason.part > 1e-3}
+        assert told == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_neighbours_and_padding_change_nothing(name):
     model = with_successors(model_of(name, successors=1), [(5, 6), (7, 8)])
     lists = [[5, 4, 4, 2, 9], [], [7], list(range(3, 3 + LENGTH)), [2, 2]]
@@ -211,7 +232,7 @@ def test_the_parts_add_up_to_the_score(name, similarity):
     assert np.array_equal(parts["popularity"][1], model.bias.detach().numpy()[items])
 
 
-def test_the_path_is_what_lifts_the_item_most():
+def test_the_path_is_how_the_history_lifts_the_item_most():
     model = with_successors(model_of(successors=1), [(5, 6), (7, 8)])
     with torch.no_grad():
         model.bias.zero_()
