@@ -12,6 +12,7 @@ from behavior_lib.report.data import Item, Reason, Recommendation, Session, User
 _SHOWN_SESSIONS = 4
 _SHOWN_ITEMS = 9
 _SHOWN_MOVERS = 5
+_LEAST_NAMED = 0.01  # of the largest influence: what moved the vector less is not among what moved it most
 _LEAST_SHOWN = 0.1  # of the largest influence, or part: what moved the vector less has no bar, and is no reason
 
 
@@ -99,6 +100,7 @@ def story(user: UserStory) -> Story:
     span = (cut - first).total_seconds() or 1.0
     moved = _by_influence(user.sessions)
     largest = moved[0][0] if moved else 0.0
+    most = [each for each in moved[:_SHOWN_MOVERS] if each[0] >= _LEAST_NAMED * largest]
     hits = {each.item for each in user.recommended}
     came = None
     if user.next_items is not None:
@@ -112,16 +114,13 @@ def story(user: UserStory) -> Story:
         user,
         summary,
         _outcome(user),
-        _timeline(user, first, span, {session.start for _, session, _ in moved[:_SHOWN_MOVERS]}),
+        _timeline(user, first, span, {session.start for _, session, _ in most}),
         _months(first, cut, span),
         tuple(
             _basket(numbers.moment(each.start), each, largest) for each in reversed(user.sessions[-_SHOWN_SESSIONS:])
         ),
         tuple(_recommended(each, cut) for each in user.recommended),
-        tuple(
-            Mover(item, numbers.day(session.start), _influence(amount, largest))
-            for amount, session, item in moved[:_SHOWN_MOVERS]
-        ),
+        tuple(Mover(item, numbers.day(session.start), _influence(amount, largest)) for amount, session, item in most),
         came,
     )
 

@@ -176,6 +176,12 @@ def test_what_moved_the_vector_most_is_told_and_barred_where_it_is_much():
     newest = [("0.25", "50.0"), *((f"0.0{n}", f"{2.0 * n}") for n in range(5, 10)), ("0.1", "20.0"), ("0.11", "22.0")]
     assert widths == [*newest, ("0.5", "100.0"), *(widths[-5:])]
     assert page.count('class="moment moved"') == 2
+    quiet = data.Session(CUT - timedelta(days=9), None, items[:3], (0.004, 0.005, None))
+    newest = replace(sessions[1], items=items[:1], influences=(0.5,))
+    page = render(replace(example(), stories=(data.UserStory("u", 4, CUT, (quiet, newest), (), None),)))
+    shown = text_of(page)
+    assert "What moved the vector most item 0 , 29 Nov 2017 0.5 item 1 , 22 Nov 2017 0.005 Where" in shown
+    assert page.count('class="moment moved"') == 2
 
 
 def test_where_nothing_is_known_of_the_vector_nothing_is_told_of_it():
