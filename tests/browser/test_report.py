@@ -165,7 +165,7 @@ def test_on_a_phone_nine_methods_have_room_for_their_names(browser, tmp_path):
     rows = browser.eval(f"Array.from(document.querySelectorAll('#metrics-test tbody th'), {lines})")
     assert len(rows) == 9
     assert max(rows) <= 3
-    assert browser.texts(".swipe") == ["4 more figures stand to the right: swipe the table."]
+    assert browser.texts(".swipe") == ["Swipe for 4 more figures."]
     assert browser.eval("document.documentElement.scrollWidth") == PHONE["width"]
 
 
