@@ -105,7 +105,7 @@ class Encoder:
         """
         step = max(1, min(_ROWS, _SCORES // self._model.spec.n_items))
         batches: list[dict[str, NDArray[np.float32]]] = []
-        for start in range(0, len(histories), step):
+        for start in range(0, max(len(histories), 1), step):
             batch = Batch.from_histories(histories.rows(slice(start, start + step)))
             with torch.inference_mode():
                 parts = self._model.score_parts(batch, torch.from_numpy(items))

@@ -229,6 +229,7 @@ def test_the_parts_add_up_to_the_score(name, similarity):
     assert [{int(item) for item in items[row != 0]} for row in parts["own past"]] == [{4, 5, 9}, set(), {7}]
     assert [{int(item) for item in items[row != 0]} for row in parts["what follows"]] == [{6}, set(), {8}]
     assert not parts["vectors"][1].any()
+    assert [part.shape for part in encoder.score_parts(rows.rows(slice(0)), items).values()] == [(0, 17)] * 4
     assert np.array_equal(parts["popularity"][1], model.bias.detach().numpy()[items])
 
 
