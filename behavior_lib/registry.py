@@ -57,7 +57,13 @@ SIGNATURE = ModelSignature(
         ]
     ),
     outputs=Schema([ColSpec(DataType.string, "user_id"), ColSpec(Array(DataType.float), "embedding")]),
-    params=ParamSchema([ParamSpec("output", DataType.string, "embedding"), ParamSpec("k", DataType.long, 10)]),
+    params=ParamSchema(
+        [
+            ParamSpec("output", DataType.string, "embedding"),
+            ParamSpec("k", DataType.long, 10),
+            ParamSpec("explain_events", DataType.long, 256),
+        ]
+    ),
 )
 
 

@@ -74,7 +74,9 @@ def _with_model(
         scores=headline(reader.scores(model.name, model.version), job.config.evaluate.k),
         vectors=vectors,
         neighbours=() if vectors is None else reader.well_known(wanted, vectors),
-        stories=stories(reader, encoder, job.config.report.users, job.config.evaluate.k),
+        stories=stories(
+            reader, encoder, job.config.report.users, job.config.evaluate.k, job.config.report.explain_events
+        ),
     )
 
 

@@ -315,6 +315,7 @@ class ReportConfig:
     path: str = "${paths.var}/report.html"
     known_items: list[str] = field(default_factory=list)  # item ids whose neighbours are shown; empty: the most bought
     users: list[str] = field(default_factory=list)  # users whose history is shown; empty: three of different activity
+    explain_events: int = 256  # newest events of each that are left out in turn, to tell what moved the user's vector
 
 
 @dataclass

@@ -98,6 +98,20 @@ class Encoder:
             scores[:, buckets.first : buckets.end] = -np.inf
         return scores
 
+    def score_parts(self, histories: Histories, items: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+        """What the scores of the known items `items` [m] are made of (SequenceModel.score_parts): [n, m] each.
+
+        In batches of bounded size; what comes out for a history does not depend on its neighbours beyond rounding.
+        """
+        step = max(1, min(_ROWS, _SCORES // self._model.spec.n_items))
+        batches: list[dict[str, NDArray[np.float32]]] = []
+        for start in range(0, max(len(histories), 1), step):
+            batch = Batch.from_histories(histories.rows(slice(start, start + step)))
+            with torch.inference_mode():
+                parts = self._model.score_parts(batch, torch.from_numpy(items))
+            batches.append({name: part.numpy() for name, part in parts.items()})
+        return {name: np.concatenate([parts[name] for parts in batches]) for name in batches[0]}
+
     def next_items(self, histories: Histories, k: int) -> tuple[list[list[str]], list[list[float]]]:
         """The ids of the k best next items of each history, best first, and their scores (logits).
 

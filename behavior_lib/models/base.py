@@ -84,6 +84,10 @@ class ModelSpec:
             raise ConfigError(what, value=str(problem)) from None
 
 
+# What a score is made of: see SequenceModel.score_parts.
+POPULARITY, VECTORS, IN_COMMON = "popularity", "vectors", "in common"
+OWN_PAST, WHAT_FOLLOWS = "own past", "what follows"
+
 Drawn = Mapping[str, Tensor]
 DONE = "done"  # in Drawn: float32 [], the share of a run's steps before this one; where it is not there all are done
 
@@ -144,6 +148,16 @@ class SequenceModel(nn.Module, ABC):
     @abstractmethod
     def scores(self, batch: Batch) -> Tensor:
         """float32 [n, n_items]: a logit for each item to be in the user's next instant; -inf for no candidate."""
+
+    @abstractmethod
+    def score_parts(self, batch: Batch, items: Tensor) -> dict[str, Tensor]:
+        """What `scores` of the known items `items`, int64 [m], are made of: float32 [n, m] each, and they add up to it.
+
+        popularity: what a user without events gives the item. vectors: what the user's vector does. in common: what the
+        item gets for attributes that it shares with the user's items. own past: what the
+        item gets for being in the history. what follows: what it gets for what followed history items elsewhere. Parts
+        that the model does not have are not there.
+        """
 
     @abstractmethod
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:

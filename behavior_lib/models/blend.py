@@ -50,6 +50,18 @@ class Logits:
     by_value: Tensor
     value_index: Tensor
 
+    def of_popularity(self, items: Tensor) -> Tensor:
+        """float32 [k]: what popularity adds to the logits of items, int64 [k]."""
+        return self.popularity * self.log_share[items].clamp(min=LEAST)
+
+    def of_products(self, items: Tensor) -> Tensor:
+        """float32 [m, k]: what the products are of the logits of items, int64 [k]."""
+        return self.factor * self.products[:, items]
+
+    def of_values(self, items: Tensor) -> Tensor:
+        """float32 [m, k]: what their values add to the logits of items, int64 [k]."""
+        return self.by_value[:, self.value_index[items]].sum(2)
+
     def at(self, row: Tensor, item: Tensor) -> Tensor:
         """The logits of int64 rows and items of one shape, with gradients."""
         linear = _change(self.factor) * self.products[row, item]

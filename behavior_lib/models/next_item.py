@@ -11,7 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from behavior_lib.models.attributes import ItemAttributes
-from behavior_lib.models.base import Drawn, ModelSpec, SequenceModel
+from behavior_lib.models.base import (
+    IN_COMMON,
+    OWN_PAST,
+    POPULARITY,
+    VECTORS,
+    WHAT_FOLLOWS,
+    Drawn,
+    ModelSpec,
+    SequenceModel,
+)
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.blend import Blend, Logits
 from behavior_lib.models.causal import CausalEncoder
@@ -96,6 +105,19 @@ class NextItem(SequenceModel):
             logits = logits.scatter_add(1, item, addend)
         return logits
 
+    def score_parts(self, batch: Batch, items: Tensor) -> dict[str, Tensor]:
+        """The bias with the blend's popularity, user · item vector, what values give, and the addend of each path."""
+        batch = self.prepare(batch)
+        blended = self._logits(self.newest_states(batch), batch)
+        popularity = self.bias[items] + blended.of_popularity(items)
+        parts = {POPULARITY: popularity.expand(len(batch), -1), VECTORS: blended.of_products(items)}
+        if self.attributes is not None and self.attributes.is_scored:
+            parts[IN_COMMON] = blended.of_values(items)
+        logits = blended.logits
+        for name, (item, addend) in self._by_path(self._own(batch), batch, logits).items():
+            parts[name] = torch.zeros_like(logits).scatter_add(1, item, addend)[:, items]
+        return parts
+
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
         """negatives: int64, see CatalogueLoss. boundaries: int64, ends of instants where all items are scored.
 
@@ -172,19 +194,26 @@ class NextItem(SequenceModel):
     def _paths(
         self, own: Slots | None, batch: Batch, logits: Tensor, fold: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The items that the paths score, int64 [n, S], each once a row, 0 in empty slots, and what each gets: [n, S].
+        """What `_by_path` gives, side by side."""
+        items, addends = zip(*self._by_path(own, batch, logits, fold).values(), strict=True)
+        return torch.cat(items, 1), torch.cat(addends, 1)
 
-        own: of the batch. logits: [n, n_items], so far. fold: of rows of train, whose counts they must not see.
+    def _by_path(
+        self, own: Slots | None, batch: Batch, logits: Tensor, fold: Tensor | None = None
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """The items that each path scores, int64 [n, S], each once a row, 0 in empty slots, and what each gets: [n, S].
+
+        No item is scored by both. own: of the batch. logits: [n, n_items], so far. fold: of rows of train, whose counts
+        they must not see.
         """
-        items, addends = [], []
+        found = {}
         if self.repeat is not None and own is not None:
-            items.append(own.item)
-            addends.append(self.repeat(own, self.log_share, logits.gather(1, own.item)))
+            found[OWN_PAST] = (own.item, self.repeat(own, self.log_share, logits.gather(1, own.item)))
         if self.successors is not None:
             others = self.successors.slots(batch, self.item_counts, fold)
-            items.append(others.item)
-            addends.append(self.successors(others, self.log_share, logits.gather(1, others.item)))
-        return torch.cat(items, 1), torch.cat(addends, 1)
+            addend = self.successors(others, self.log_share, logits.gather(1, others.item))
+            found[WHAT_FOLLOWS] = (others.item, addend)
+        return found
 
     def _path_loss(self, users: Tensor, batch: Batch, ends: InstantEnds) -> Tensor:
         past = batch.rows(ends.row).cut(ends.column + 1)

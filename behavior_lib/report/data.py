@@ -131,20 +131,42 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Session:
-    """One session of a user. value: sum of its events' values."""
+    """One session of a user, an item an event. value: sum of its events' values.
+
+    influences: of each event, how far the user's vector moves without it (1 - cosine); None where that is not known.
+    """
 
     start: datetime
     value: float | None
     items: tuple[Item, ...]
+    influences: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A history item that a recommendation rests on.
+
+    part: by how much its score falls without the item's n_events events. last: the newest of them, if it is known.
+    """
+
+    item: Item
+    part: float
+    n_events: int
+    last: datetime | None
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One recommended item. had_before: the user has had it already. came: it was in the next session, if known."""
+    """One recommended item. had_before: the user has had it already. came: it was in the next session, if known.
+
+    path: the part of the score through which the history lifts it most. reasons: the largest first.
+    """
 
     item: Item
     had_before: bool
     came: bool | None
+    path: str
+    reasons: tuple[Reason, ...]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from behavior_lib.report import charts, numbers, sections, verdict
+from behavior_lib.report import charts, numbers, sections, stories, verdict
 from behavior_lib.report.data import Item, ReportData
 from behavior_lib.report.item_map import WIDTH, draw_map
 from behavior_lib.version import __version__
@@ -45,7 +45,7 @@ def _context(data: ReportData) -> dict[str, object]:
         "splits": verdict.split_tables(data.scores),
         "map": draw_map(data.vectors) if data.vectors is not None else None,
         "map_width": WIDTH,
-        "stories": tuple(sections.story(user) for user in data.stories),
+        "stories": tuple(stories.story(user) for user in data.stories),
     }
 
 

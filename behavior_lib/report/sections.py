@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 
 from behavior_lib.report import charts, numbers
-from behavior_lib.report.data import Batch, Item, ReportData, Session, Sessions, UserStory
+from behavior_lib.report.data import Batch, ReportData, Sessions
 
 _SHOWN_BATCHES = 10
-_SHOWN_SESSIONS = 4
-_SHOWN_ITEMS = 9
 _SESSIONS, _PAIRS = ("session", "sessions"), ("pair of sessions", "pairs of sessions")
 
 
@@ -51,38 +49,6 @@ class Distribution:
     sentence: str
     head: str
     bars: tuple[Bar, ...]
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A session on a user's time line. at: percent from the left; size: pixels."""
-
-    at: float
-    size: int
-    tip: str
-
-
-@dataclass(frozen=True)
-class Basket:
-    """A session's items, the first of them by name."""
-
-    when: str
-    summary: str
-    items: tuple[Item, ...]
-    more: int
-
-
-@dataclass(frozen=True)
-class Story:
-    """One user as the report tells it."""
-
-    story: UserStory
-    summary: str
-    outcome: str
-    timeline: tuple[Moment, ...]
-    ticks: tuple[charts.Tick, ...]
-    baskets: tuple[Basket, ...]
-    came: Basket | None
 
 
 def figures(data: ReportData) -> tuple[Figure, ...]:
@@ -153,62 +119,6 @@ def distributions(sessions: Sessions) -> tuple[Distribution, ...]:
     if sessions.days_apart:
         found.append(_distribution("Days since the user's session before", sessions.days_apart, "day", _PAIRS))
     return tuple(found)
-
-
-def story(user: UserStory) -> Story:
-    """One user's history as a time line and lists."""
-    first, cut = user.sessions[0].start if user.sessions else user.cut, user.cut
-    span = (cut - first).total_seconds() or 1.0
-    most = max((len(session.items) for session in user.sessions), default=1)
-    timeline = tuple(
-        Moment(
-            round(100 * (session.start - first).total_seconds() / span, 2),
-            round(5 + 13 * (len(session.items) / most) ** 0.5),
-            f"{numbers.moment(session.start)}: {numbers.plural(len(session.items), 'event')}",
-        )
-        for session in user.sessions
-    )
-    hits = {each.item for each in user.recommended}
-    came = None if user.next_items is None else _basket("", sorted(user.next_items, key=lambda i: i not in hits), None)
-    summary = (
-        f"{numbers.plural(user.n_events, 'event')} in {numbers.plural(len(user.sessions), 'session')} "
-        f"before {numbers.day(cut)}"
-    )
-    baskets = tuple(_of_session(session) for session in reversed(user.sessions[-_SHOWN_SESSIONS:]))
-    return Story(user, summary, _outcome(user), timeline, _months(first, cut, span), baskets, came)
-
-
-def _outcome(user: UserStory) -> str:
-    if user.next_items is None:
-        return "What the user did next is not known yet."
-    hits = sum(bool(each.came) for each in user.recommended)
-    size = len(set(user.next_items))
-    of_all = f"{hits} of {len(user.recommended)} recommended items {'was' if hits == 1 else 'were'}"
-    return f"{of_all} among the {numbers.plural(size, 'item')} of the user's next session."
-
-
-def _months(first: datetime, cut: datetime, span: float) -> tuple[charts.Tick, ...]:
-    starts = []
-    month = first.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    while month <= cut:
-        if first <= month < cut - (cut - first) / 20:  # a label at the very end would run over the edge
-            starts.append(month)
-        month = month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)
-    step = max(1, -(-len(starts) // 6))
-    return tuple(
-        charts.Tick(round(100 * (start - first).total_seconds() / span, 2), f"{start:%b %Y}")
-        for start in starts[::step]
-    )
-
-
-def _of_session(session: Session) -> Basket:
-    return _basket(numbers.moment(session.start), session.items, session.value)
-
-
-def _basket(when: str, items: Sequence[Item], value: float | None) -> Basket:
-    distinct = tuple(dict.fromkeys(items))
-    summary = numbers.plural(len(distinct), "item") + ("" if value is None else f", value {value:,.2f}")
-    return Basket(when, summary, distinct[:_SHOWN_ITEMS], max(0, len(distinct) - _SHOWN_ITEMS))
 
 
 def _distribution(title: str, counts: Mapping[int, int], noun: str, counted: tuple[str, str]) -> Distribution:

@@ -1,12 +1,13 @@
 """The report as a reader sees it: opened in Debian's Chromium, wide and on a phone, light and dark."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from chromium import chromium
 
 from behavior_lib.report import render
-from tests.report_example import EMOJI, RIGHT_TO_LEFT, SCRIPT, example
+from tests.report_example import EMOJI, NINE, RIGHT_TO_LEFT, SCRIPT, example, scores
 
 pytestmark = pytest.mark.browser
 
@@ -133,9 +134,39 @@ def test_a_hit_is_marked_in_a_users_story(page):
     assert page.texts("#users h3") == ["User <b>1350</b>", "User 2", "User 3"]
     assert page.count("#users article:nth-of-type(1) .hit") == 1
     assert page.texts("#users article:nth-of-type(1) .recommended li") == [
-        f"{SCRIPT} Grocery came had before",
-        f"{RIGHT_TO_LEFT} Produce",
+        f"{SCRIPT} Grocery came had before\nOwn past: this item, 10 times, last 7 days before; {EMOJI}, once",
+        f"{RIGHT_TO_LEFT} Produce\nWhat follows: {EMOJI}, once",
     ]
+
+
+def test_pointing_at_a_reason_tells_its_part_of_the_score(page):
+    page.hover("#users article:nth-of-type(1) .why span")
+    assert tip(page) == "Without it the score is lower by 2.35"
+
+
+def test_events_that_moved_the_vector_have_bars_and_the_most_moving_are_named(page):
+    first = "#users article:nth-of-type(1)"
+    movers = [" ".join(text.split()) for text in page.texts(f"{first} .movers li")]
+    assert movers[:2] == [f"{SCRIPT}, 24 Nov 2017 0.5", f"{SCRIPT}, 17 Nov 2017 0.25"]
+    assert page.count(f"{first} .moment.moved") == 5
+    bars = f"Array.from(document.querySelectorAll('{first} .basket .influence'), e => [e.offsetWidth, e.offsetHeight])"
+    assert page.eval(bars) == [[30, 7]] * 4
+    filled = f"Array.from(document.querySelectorAll('{first} .basket .influence > span'), e => e.offsetWidth)"
+    assert page.eval(filled) == [30, 15, 10, 8]
+    page.hover(f"{first} .basket .influence")
+    assert tip(page) == "Without this event the vector would move by 0.5 (1 \N{MINUS SIGN} cosine)"
+
+
+def test_on_a_phone_nine_methods_have_room_for_their_names(browser, tmp_path):
+    path = tmp_path / "nine.html"
+    path.write_text(render(replace(example(), scores=scores(methods=NINE))), encoding="utf-8")
+    browser.open(path, **PHONE)
+    lines = "e => Math.round((e.clientHeight - 15) / parseFloat(getComputedStyle(e).lineHeight))"
+    rows = browser.eval(f"Array.from(document.querySelectorAll('#metrics-test tbody th'), {lines})")
+    assert len(rows) == 9
+    assert max(rows) <= 3
+    assert browser.texts(".swipe") == ["Swipe for 4 more figures."]
+    assert browser.eval("document.documentElement.scrollWidth") == PHONE["width"]
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1400])

@@ -4,14 +4,17 @@ import gzip
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from mlflow import MlflowClient
+from pyspark.sql import Row
 
 from behavior_lib.cli import load_job
 from behavior_lib.config import load
 from behavior_lib.evaluation.judge import CHAMPION
+from behavior_lib.inference.encoder import Encoder
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import build_model, save_model
 from behavior_lib.registry import CHALLENGER, Registry
@@ -20,6 +23,7 @@ from behavior_lib.report.curves import training_curve
 from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.job import Job, execute
 from behavior_lib.spark.report import Reader, item_of
+from behavior_lib.spark.report_users import along, stories
 from behavior_lib.tables import EVALUATIONS, EVENT_TYPES, EVENTS, ITEM_EMBEDDINGS, ITEMS, SEQUENCES, SESSIONS
 from tests.conftest import DATA
 
@@ -157,13 +161,16 @@ def test_the_training_curve_is_what_was_logged(trained):
     assert training_curve(trained.config.mlflow.tracking_uri, run_id) == epochs
 
 
-def test_a_users_story_ends_at_the_cut_and_what_came_is_the_next_basket(reader, trained, raw):
-    from behavior_lib.inference.encoder import Encoder
-    from behavior_lib.spark.report_users import stories
-
+@pytest.fixture(scope="module")
+def story(reader, trained):
+    """One user's, with the newest eight events left out in turn."""
     registry = Registry(trained.config.mlflow.tracking_uri, trained.config.mlflow.model_name)
     with registry.bundle(registry.champion()) as folder:
-        (story,) = stories(reader, Encoder.load(folder), [USER], 10)
+        (told,) = stories(reader, Encoder.load(folder), [USER], 10, 8)
+    return told
+
+
+def test_a_users_story_ends_at_the_cut_and_what_came_is_the_next_basket(story, raw):
     own = raw[raw["household_id"] == int(USER)].sort_values("time")
     past, later = own[own["time"] < "2017-12-01"], own[own["time"] >= "2017-12-01"]
     assert (story.user_id, story.n_events, f"{story.cut:%Y-%m-%d}") == (USER, len(past), "2017-12-01")
@@ -178,13 +185,25 @@ def test_a_users_story_ends_at_the_cut_and_what_came_is_the_next_basket(reader, 
     assert [each.came for each in story.recommended] == [each.item.id in set(following) for each in story.recommended]
 
 
-def test_three_users_of_different_activity_are_chosen_where_none_is_named(reader, trained):
-    from behavior_lib.inference.encoder import Encoder
-    from behavior_lib.spark.report_users import stories
+def test_what_moved_the_vector_and_what_items_rest_on_are_events_of_the_user(story, raw):
+    past = raw[(raw["household_id"] == int(USER)) & (raw["time"] < "2017-12-01")]
+    influences = [amount for session in story.sessions for amount in session.influences]
+    assert influences[:-8] == [None] * (len(past) - 8)
+    assert all(amount > 0 for amount in influences[-8:])
+    newest = [item.id for session in story.sessions for item in session.items][-8:]
+    reasons = [reason for each in story.recommended for reason in each.reasons]
+    assert reasons
+    assert {reason.item.id for reason in reasons} <= set(newest)
+    bought_last = past.groupby(past["product_id"].astype(str))["time"].max()
+    assert all(reason.last == bought_last[reason.item.id] for reason in reasons)
+    times = past["product_id"].astype(str).value_counts()
+    assert all(reason.n_events <= times[reason.item.id] for reason in reasons)
 
+
+def test_three_users_of_different_activity_are_chosen_where_none_is_named(reader, trained):
     registry = Registry(trained.config.mlflow.tracking_uri, trained.config.mlflow.model_name)
     with registry.bundle(registry.champion()) as folder:
-        told = stories(reader, Encoder.load(folder), [], 10)
+        told = stories(reader, Encoder.load(folder), [], 10, 1)
     assert len({story.user_id for story in told}) == 3
     assert [story.n_events for story in told] == sorted(story.n_events for story in told)
 
@@ -201,6 +220,16 @@ def test_the_job_writes_the_page_once_and_again_where_it_is_gone(run, trained):
     path.unlink()
     assert run("report")["status"] == "succeeded"
     assert path.is_file()
+
+
+def test_influences_stand_beside_the_events_of_a_log_that_has_not_moved_on():
+    events = [Row(_item=name) for name in ("a", "b", "purchase", "d")]
+    known = np.array([0.25, 0.5])
+    assert along(events, ["a", "b", None, "d"], known) == [None, None, 0.25, 0.5]
+    assert along(events, ["b", None, "d"], np.array([0.1, 0.2, 0.3])) == [None, 0.1, 0.2, 0.3]
+    assert along(events, ["a", "b", "d"], known) == [None] * 4
+    assert along(events[3:], [None, "d"], known) == [0.5]
+    assert along([], [], np.zeros(0)) == []
 
 
 def test_an_item_without_a_name_is_called_by_its_id():

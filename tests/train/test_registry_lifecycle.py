@@ -11,6 +11,7 @@ from behavior_lib.errors import DataRefused, GateNotPassed
 from behavior_lib.evaluation.baselines import Popularity
 from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict, rank_methods
 from behavior_lib.inference.encoder import BUNDLE_FILES, Encoder
+from behavior_lib.inference.explain import Occlusion, Reason
 from behavior_lib.inference.raw import to_histories
 from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.models.base import ModelSpec
@@ -201,7 +202,38 @@ def test_the_loaded_model_answers_as_the_encoder_does(name, registry, register, 
     assert np.stack(least["embedding"]).shape == (4, 8)
     assert loaded.predict(FRAME[:0]).empty
 
-    with pytest.raises(DataRefused, match="unknown output in params: 'both'; known: embedding, items"):
+    with pytest.raises(
+        DataRefused, match="unknown output in params: 'both'; known: embedding, items, reasons, influences"
+    ):
         loaded.predict(FRAME, params={"output": "both"})
     with pytest.raises(DataRefused, match="column item_id is missing"):
         loaded.predict(FRAME[["user_id"]])
+
+
+@pytest.mark.usefixtures("as_mlflows_store")
+def test_the_loaded_model_says_why(registry, register):
+    version = register()
+    loaded = mlflow.pyfunc.load_model(f"models:/{version.name}@{CHALLENGER}")
+    with registry.bundle(version) as folder:
+        encoder = Encoder.load(folder)
+    histories = to_histories({name: FRAME[name].tolist() for name in FRAME}, VOCABULARY, encoder.length)
+
+    items = loaded.predict(FRAME, params={"output": "items", "k": 3})
+    why = loaded.predict(FRAME, params={"output": "reasons", "k": 3})
+    assert list(why.columns) == ["user_id", "item_id", "score", "path", "reasons"]
+    pd.testing.assert_frame_equal(why[["user_id", "item_id", "score"]], items)
+    explained = Occlusion(encoder, 256).next_items(histories, 3, 5)
+    assert why["path"].tolist() == [[each.path for each in row] for row in explained]
+    told = [[[Reason(**one) for one in each] for each in row] for row in why["reasons"]]
+    assert told == [[list(each.reasons) for each in row] for row in explained]
+    assert {one.item_id for each in told[1] for one in each} == {"item 3"}
+    assert {one.n_events for each in told[1] for one in each} == {encoder.length}
+    assert why["reasons"].tolist()[2:] == [[], []]
+
+    moved = loaded.predict(FRAME, params={"output": "influences", "explain_events": 2})
+    assert list(moved.columns) == ["user_id", "influence"]
+    assert [len(row) for row in moved["influence"]] == [2, 2, 0, 0]
+    for row, expected in zip(moved["influence"], Occlusion(encoder, 2).influences(histories), strict=True):
+        assert np.array_equal(row, expected)
+    with pytest.raises(DataRefused, match="newest must be at least 1 in occlusion: 0"):
+        loaded.predict(FRAME, params={"output": "influences", "explain_events": 0})

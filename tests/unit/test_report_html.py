@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from datetime import timedelta
 from html.parser import HTMLParser
 
 import pytest
@@ -138,11 +139,58 @@ def test_before_anything_has_run_every_section_says_so():
 
 
 def test_a_user_whose_first_event_is_the_newest_is_told():
-    alone = data.Session(CUT, None, (data.Item("1", "one", ""),))
+    alone = data.Session(CUT, None, (data.Item("1", "one", ""),), (None,))
     story = data.UserStory("u", 1, CUT, (alone,), (), None)
     assert "1 event in 1 session before 1 Dec 2017" in text_of(render(replace(example(), stories=(story,))))
     empty = replace(story, n_events=0, sessions=())
     assert "0 events in 0 sessions" in text_of(render(replace(example(), stories=(empty,))))
+
+
+def test_a_recommendation_says_what_it_rests_on(page):
+    shown = text_of(page)
+    assert f"Own past: this item, 10 times, last 7 days before ; {EMOJI} , once" in shown
+    assert f"What follows: {EMOJI} , once" in shown
+    assert 'data-tip="Without it the score is lower by 2.35"' in page
+    small = [data.Reason(data.Item(str(n), f"item {n}", ""), part, 1, None) for n, part in enumerate((2.0, 0.21, 0.19))]
+    alone = data.Recommendation(data.Item("9", "nine", ""), False, None, "popularity", ())
+    given = (replace(alone, path="vectors", reasons=tuple(small)), alone)
+    shown = text_of(render(replace(example(), stories=(replace(example().stories[0], recommended=given),))))
+    assert "nine Vectors: item 0 , once ; item 1 , once nine Popularity What came" in shown
+
+
+def test_what_moved_the_vector_most_is_told_and_barred_where_it_is_much():
+    items = tuple(data.Item(str(n), f"item {n}", "") for n in range(12))
+    sessions = (
+        data.Session(CUT - timedelta(days=9), None, items[:2], (0.5, None)),
+        data.Session(CUT - timedelta(days=2), None, (*items, items[1]), (*(n / 100 for n in range(12)), 0.25)),
+    )
+    page = render(replace(example(), stories=(data.UserStory("u", 15, CUT, sessions, (), None),)))
+    shown = text_of(page)
+    movers = [("item 0 , 22", "0.5"), ("item 1 , 29", "0.25"), ("item 11 , 29", "0.11"), ("item 10 , 29", "0.1")]
+    told = " ".join(f"{item} Nov 2017 {amount}" for item, amount in (*movers, ("item 9 , 29", "0.09")))
+    assert f"What moved the vector most {told}" in shown
+    assert "12 items: item 1 ; item 4 ; item 5 ; item 6 ; item 7 ; item 8 ; item 9 ; item 10 ; item 11 ; and 3" in shown
+    widths = re.findall(
+        r'aria-label="Without this event the vector would move by ([0-9.]+)[^>]*><span style="width:([^%]+)', page
+    )
+    newest = [("0.25", "50.0"), *((f"0.0{n}", f"{2.0 * n}") for n in range(5, 10)), ("0.1", "20.0"), ("0.11", "22.0")]
+    assert widths == [*newest, ("0.5", "100.0"), *(widths[-5:])]
+    assert page.count('class="moment moved"') == 2
+    quiet = data.Session(CUT - timedelta(days=9), None, items[:3], (0.004, 0.005, None))
+    newest = replace(sessions[1], items=items[:1], influences=(0.5,))
+    page = render(replace(example(), stories=(data.UserStory("u", 4, CUT, (quiet, newest), (), None),)))
+    shown = text_of(page)
+    assert "What moved the vector most item 0 , 29 Nov 2017 0.5 item 1 , 22 Nov 2017 0.005 Where" in shown
+    assert page.count('class="moment moved"') == 2
+
+
+def test_where_nothing_is_known_of_the_vector_nothing_is_told_of_it():
+    (story, *_), unknown = example().stories, (None, None)
+    quiet = replace(story, sessions=tuple(replace(each, influences=unknown) for each in story.sessions))
+    page = render(replace(example(), stories=(quiet,)))
+    assert "What moved the vector most" not in text_of(page)
+    assert 'class="influence"' not in page
+    assert 'class="moment moved"' not in page
 
 
 def test_the_same_data_give_the_same_page(page):
