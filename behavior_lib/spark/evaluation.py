@@ -30,13 +30,14 @@ from behavior_lib.evaluation.baselines import (
 )
 from behavior_lib.evaluation.interactions import Interactions
 from behavior_lib.inference.vocabulary import Vocabulary
+from behavior_lib.spark.collected import collect, lists_by_user
 from behavior_lib.spark.factors import FACTORS, implicit_factors
 from behavior_lib.spark.splits import before
 from behavior_lib.spark.vocabulary import known_before
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
 from behavior_lib.tables.buckets import Buckets
 
-_COUNT, _RECENT, _TIME, _TOGETHER = "_count", "_recent", "_time", "_together"
+_COUNT, _RECENT, _TIME = "_count", "_recent", "_time"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Baselines:
 
 def read_vocabulary(items: DataFrame, event_types: DataFrame, buckets: Iterable[Buckets] = ()) -> Vocabulary:
     """The names of ITEMS and EVENT_TYPES rows by their index, and the buckets whose numbers may stand between them."""
-    named = _collect(items.select(ITEMS.item_id, ITEMS.item_index))
+    named = collect(items.select(ITEMS.item_id, ITEMS.item_index))
     types = [(row[0], row[1]) for row in event_types.select(EVENT_TYPES.event_type, EVENT_TYPES.type_index).collect()]
     pairs = zip(named[ITEMS.item_id].tolist(), named[ITEMS.item_index].tolist(), strict=True)
     return Vocabulary.from_pairs(pairs, types, buckets)
@@ -84,7 +85,7 @@ def judged_users(sequences: DataFrame) -> JudgedUsers | None:
 
     Everything comes to the driver: 16 bytes an event of a history, so 4 GB for a million users of 256 events.
     """
-    rows = _collect(sequences.drop(SEQUENCES.chunk_id, SEQUENCES.split))
+    rows = collect(sequences.drop(SEQUENCES.chunk_id, SEQUENCES.split))
     if not len(rows):
         return None
     rows = rows.sort_values(SEQUENCES.user_id, ignore_index=True)
@@ -153,7 +154,7 @@ def baselines(
 
 def interactions(numbered: DataFrame, users: JudgedUsers) -> Interactions:
     """The histories of all users, of whom the judged are the first. numbered: EVENTS rows with item_index."""
-    histories = _lists(numbered.withColumn(_TIME, F.unix_micros(EVENTS.event_time)), ITEMS.item_index, _TIME)
+    histories = lists_by_user(numbered.withColumn(_TIME, F.unix_micros(EVENTS.event_time)), ITEMS.item_index, _TIME)
     number = pd.Index(users.user_ids).get_indexer(histories[EVENTS.user_id]).astype(np.int64)
     n_judged, others = len(users.user_ids), number < 0
     number[others] = n_judged + np.arange(others.sum())
@@ -168,7 +169,7 @@ def _popularity(
     """int64 [V] twice: events of each item, and those from `since` on."""
     is_recent = F.col(EVENTS.event_time) >= F.lit(since)
     totals = seen.groupBy(EVENTS.item_id).agg(F.count("*").alias(_COUNT), F.count_if(is_recent).alias(_RECENT))
-    total = _collect(totals.join(numbers, EVENTS.item_id).select(ITEMS.item_index, _COUNT, _RECENT))
+    total = collect(totals.join(numbers, EVENTS.item_id).select(ITEMS.item_index, _COUNT, _RECENT))
     counts = np.zeros((2, n_items), dtype=np.int64)
     counts[:, total[ITEMS.item_index]] = total[_COUNT], total[_RECENT]
     return counts[0], counts[1]
@@ -177,7 +178,7 @@ def _popularity(
 def _own_counts(pairs: DataFrame, sequences: DataFrame, users: JudgedUsers, n_items: int) -> csr_array:
     """int64 CSR [n, V]: how often each judged user had each item."""
     judged = pairs.join(sequences.select(SEQUENCES.user_id), SEQUENCES.user_id, "left_semi")
-    own = _lists(judged, ITEMS.item_index, _COUNT)
+    own = lists_by_user(judged, ITEMS.item_index, _COUNT)
     user = np.repeat(pd.Index(users.user_ids).get_indexer(own[EVENTS.user_id]), own[_COUNT].str.len())
     place = user, _joined(own[ITEMS.item_index])
     return csr_array((_joined(own[_COUNT]), place), shape=(len(users.user_ids), n_items))
@@ -189,7 +190,7 @@ def _als(
     of_users, of_items = implicit_factors(pairs, _COUNT, checkpoints)
     of_judged = of_users.join(sequences.select(SEQUENCES.user_id), SEQUENCES.user_id, "left_semi")
 
-    found, items = _collect(of_judged), _collect(of_items)
+    found, items = collect(of_judged), collect(of_items)
     rows = pd.Index(users.user_ids).get_indexer(found[EVENTS.user_id])
     vectors = np.stack(items[FACTORS].to_list())
     item_factors = np.zeros((len(popularity), vectors.shape[1]), dtype=np.float32)
@@ -199,24 +200,5 @@ def _als(
     return Factors(user_factors, item_factors, popularity)
 
 
-def _lists(rows: DataFrame, *columns: str) -> Any:
-    """A pandas row a user, in the order of user_id, with a list for each column: an id travels once."""
-    by_user = rows.groupBy(EVENTS.user_id).agg(F.collect_list(F.struct(*columns)).alias(_TOGETHER))
-    lists = (F.col(_TOGETHER)[name].alias(name) for name in columns)
-    return _collect(by_user.select(EVENTS.user_id, *lists)).sort_values(EVENTS.user_id, ignore_index=True)
-
-
 def _joined(lists: Any) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(0, dtype=np.int64), *lists])
-
-
-def _collect(frame: DataFrame) -> Any:
-    """The rows as a pandas frame, moved as columns and not row by row: some fifty times faster."""
-    key = "spark.sql.execution.arrow.pyspark.enabled"
-    spark = frame.sparkSession
-    before = spark.conf.get(key)
-    spark.conf.set(key, "true")
-    try:
-        return frame.toPandas()
-    finally:
-        spark.conf.set(key, str(before))

@@ -1,4 +1,6 @@
-"""evaluate and embed on real purchases: figures against SQL over the raw files, vectors against the loaded model."""
+"""evaluate, embed and probe on real purchases: figures against SQL over the raw files, vectors against the model."""
+
+from datetime import datetime
 
 import duckdb
 import mlflow
@@ -11,12 +13,14 @@ from pyspark.sql import functions as F
 from behavior_lib.cli import load_job
 from behavior_lib.config.loader import load
 from behavior_lib.errors import ConfigError, DataRefused, GateNotPassed
-from behavior_lib.inference.encoder import Encoder
+from behavior_lib.inference.encoder import Encoder, read_bundle
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import build_model, save_model
 from behavior_lib.registry import CHALLENGER, TAUGHT_BY, Registry
+from behavior_lib.spark.embed import Serving
 from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.job import Job, execute
+from behavior_lib.spark.probes import gather
 from behavior_lib.tables import EVALUATIONS, EVENT_TYPES, EVENTS, ITEM_EMBEDDINGS, ITEMS, USER_EMBEDDINGS
 from tests.conftest import DATA
 
@@ -289,8 +293,8 @@ def test_vectors_are_those_of_the_loaded_model(job, new_version):
     assert {row.user_id: row for row in tables.read(USER_EMBEDDINGS).where(own).collect()} == rows
 
 
-def predict(job, registry):
-    """What the registered model says of every user's raw history, and the histories."""
+def predict(job, registry, before=None):
+    """What the registered model says of every user's raw history up to a time, and the histories."""
     event = F.struct(
         F.unix_micros(EVENTS.event_time).alias(EVENTS.event_time),
         EVENTS.event_id,
@@ -298,7 +302,8 @@ def predict(job, registry):
         EVENTS.event_type,
         EVENTS.value,
     )
-    together = job.tables.read(EVENTS).groupBy(EVENTS.user_id).agg(F.array_sort(F.collect_list(event)).alias("events"))
+    events = job.tables.read(EVENTS).where(F.lit(True) if before is None else F.col(EVENTS.event_time) < F.lit(before))
+    together = events.groupBy(EVENTS.user_id).agg(F.array_sort(F.collect_list(event)).alias("events"))
     names = (EVENTS.item_id, EVENTS.event_type, EVENTS.event_time, EVENTS.value)
     histories = together.select(EVENTS.user_id, *(F.col("events")[name].alias(name) for name in names)).toPandas()
     mlflow.set_tracking_uri(job.config.mlflow.tracking_uri)
@@ -306,6 +311,78 @@ def predict(job, registry):
         return mlflow.pyfunc.load_model(f"models:/{registry.model_name}@champion").predict(histories), histories
     finally:
         mlflow.set_tracking_uri(None)
+
+
+QUICK = ("probe.folds=2", "probe.inner_folds=2", "probe.repeats=1")
+
+
+def probe_job(warehouse, registry, *settings):
+    names = (f"mlflow.model_name={registry.model_name}", "probe.model=1", *QUICK)
+    return Job("probe", load("test", "probe", [*warehouse, *names, *settings]))
+
+
+def test_probes_tell_what_comes_after_the_cut(warehouse, new_version):
+    registry, _ = new_version()
+    told = run(probe_job(warehouse, registry, "probe.leave_out=[spend]"))
+    files = str(DATA / "complete_journey" / "transactions" / "*" / "*.json.gz")
+    n_users, n_active = duckdb.execute(
+        """select count(*) filter (first < '2017-12-01'), count(*) filter (first < '2017-12-01' and is_active) from (
+               select household_id, min(transaction_timestamp::timestamp) as first,
+                      bool_or(transaction_timestamp::timestamp between '2017-12-01' and '2017-12-28 23:59:59')
+                          as is_active
+               from read_json(?) group by household_id)""",
+        [files],
+    ).fetchone()
+    found = told["probes"]["active"]
+    assert (told["cut"], found["users"], found["true"]) == ("2017-12-01T00:00:00", n_users, n_active)
+    assert set(found["features"]) == {"vectors", "aggregates", "tf_idf", "vectors+aggregates+tf_idf", "majority"}
+    assert told["metrics"]["active.majority.auc"] == 0.5
+    assert told["metrics"]["active.vectors.auc"] == found["features"]["vectors"]["auc"]["value"]
+    assert told["left_out"]["spend"] == "probe.leave_out"
+    assert told["left_out"]["age_55_or_more"] == "1 users for whom it is true, and 4 are needed"
+    assert told["tables"].keys() == {"pipeline_runs"}
+
+    refused = {
+        "probe.leave_out=[spent]": r"no such label in probe.leave_out: 'spent'; did you mean spend\?",
+        "probe.split=train": "no such split in probe.split: 'train'; give test or validation",
+        "probe.inner_folds=1": "probe.inner_folds must be at least 2: 1",
+        "probe.most_events=100": "the users have more events than probe.most_events",
+    }
+    for setting, sentence in refused.items():
+        with pytest.raises(ConfigError, match=sentence):
+            run(probe_job(warehouse, registry, setting))
+    with pytest.raises(DataRefused, match=r"no label can be judged in source complete_journey: .*household_of_3"):
+        run(probe_job(warehouse, registry, "probe.leave_out=[active,spend]"))
+
+
+def test_probes_know_users_as_they_stood_at_the_cut(warehouse, job, new_version):
+    registry, version = new_version()
+    make_champion(registry, version, job)
+    tables, config, cut = job("probe").tables, job("probe").config.probe, datetime(2017, 12, 1)
+    with registry.bundle(version) as folder:
+        serving = Serving.of(read_bundle(folder), tables.read(ITEMS), tables.read(EVENT_TYPES))
+    events = tables.read(EVENTS)
+    # Everybody again, three days after the cut, and two items at once that change who had what.
+    later = events.where(F.col(EVENTS.event_time) < F.lit(cut)).withColumns(
+        {EVENTS.event_time: F.lit(datetime(2017, 12, 4)), EVENTS.value: F.lit(9.0)}
+    )
+    one, other = (gather(rows, cut, None, serving, config, 1) for rows in (events, events.unionAll(later)))
+    np.testing.assert_array_equal(one.panel.user_ids, other.panel.user_ids)
+    np.testing.assert_allclose(one.panel.vectors, other.panel.vectors, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(one.panel.aggregates, other.panel.aggregates)
+    np.testing.assert_array_equal(one.panel.counts.toarray(), other.panel.counts.toarray())
+    (active, spend), (all_active, more) = one.labels, other.labels
+    assert 0 < active.values.mean() < all_active.values.mean() == 1
+    assert (more.values > spend.values).all()
+
+    predicted, histories = predict(job("probe"), registry, cut)
+    place = {user: row for row, user in enumerate(one.panel.user_ids)}
+    assert len(place) == len(predicted)
+    for user, vector, times in zip(predicted["user_id"], predicted["embedding"], histories["event_time"], strict=True):
+        np.testing.assert_allclose(one.panel.vectors[place[user]], vector, rtol=0, atol=1e-5)
+        figures = dict(zip(one.aggregates, one.panel.aggregates[place[user]], strict=True))
+        assert figures["events"] == pytest.approx(np.log1p(len(times)))
+        assert figures["recency_days"] == pytest.approx((1512086400 - times[-1] / 1e6) / 86400)
 
 
 def test_training_tells_what_it_would_take_and_leaves_nothing(warehouse):
