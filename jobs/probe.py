@@ -48,8 +48,6 @@ def run(job: Job) -> Summary:
     for label in wanted:
         with job.progress.step(f"probing {label.name} of {len(label.known):,} users"):
             found.append(probe(gathered.panel, label, plan))
-    if not found:
-        raise DataRefused("no label can be judged", where=f"source {job.source.name}", value=left_out)
     ends = cut + timedelta(days=job.config.probe.horizon_days)
     if newest < ends and any(each.label.name in FUTURE for each in found):
         job.progress.warn(f"what comes after the cut is known up to {newest} alone, not {ends}")
@@ -63,10 +61,10 @@ def _check(job: Job) -> None:
     if config.split not in (TEST, VALIDATION):
         mend = f"give {TEST} or {VALIDATION}"
         raise ConfigError("no such split", where="probe.split", value=config.split, mend=mend)
-    least = {"folds": 2, "inner_folds": 2, "repeats": 1, "horizon_days": 1, "most_users": 1}
+    least = {"folds": 2, "inner_folds": 2, "repeats": 1, "horizon_days": 1, "most_users": 1, "dimension": 1}
     for key, lowest in least.items():
         value = getattr(config, key)
-        if value < lowest:
+        if value is not None and value < lowest:
             raise ConfigError(f"probe.{key} must be at least {lowest}", value=value, mend=f"--set probe.{key}=…")
     known = [*(job.source.users.labels if job.source.users is not None else ()), *FUTURE]
     for name in config.leave_out:
@@ -104,16 +102,20 @@ def _plan(job: Job, gathered: Gathered) -> Plan:
 
 def _sorted_out(job: Job, labels: Sequence[Label], plan: Plan) -> tuple[list[Label], dict[str, str]]:
     """The labels to judge, and by name why the others are not."""
+    asked = [label for label in labels if label.name not in job.config.probe.leave_out]
     left_out = {}
-    for label in labels:
-        if label.name in job.config.probe.leave_out:
-            left_out[label.name] = "probe.leave_out"
-        elif label.name in FUTURE and job.config.split.kind is SplitKind.leave_one_out:
+    for label in asked:
+        if label.name in FUTURE and job.config.split.kind is SplitKind.leave_one_out:
             left_out[label.name] = "the model has learned from events after the cut (split.kind=leave_one_out)"
         elif (objection := plan.objection(label)) is not None:
             left_out[label.name] = objection
-            job.progress.warn(f"{label.name} is not judged: {objection}")
-    return [label for label in labels if label.name not in left_out], left_out
+    for name, reason in left_out.items():
+        job.progress.warn(f"{name} is not judged: {reason}")
+    judged = [label for label in asked if label.name not in left_out]
+    if not judged:
+        mend = "the warnings say why; name more labels in users.labels, or ask for fewer folds"
+        raise DataRefused("no label can be judged", where=f"source {job.source.name}", value=list(left_out), mend=mend)
+    return judged, left_out
 
 
 def _metrics(found: Iterable[Probed]) -> dict[str, float]:

@@ -157,7 +157,7 @@ def probe(panel: Panel, label: Label, plan: Plan) -> Probed:
     chosen: dict[str, Counter[str]] = {}
     for repeat in range(plan.repeats):
         key = f"{plan.seed}/{label.name}/{repeat}"
-        fold = deal(users.user_ids, values if label.is_binary else None, plan.folds, key)
+        fold = deal(users.user_ids, values, label.is_binary, plan.folds, key)
         for number in range(plan.folds):
             train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
             told = judge_fold(users, values, label.is_binary, train, test, plan, f"{key}/{number}")
@@ -197,7 +197,7 @@ def _choose(
     users: Panel, known: NDArray[np.float64], is_binary: bool, train: NDArray[np.int64], plan: Plan, key: str
 ) -> dict[str, Candidate]:
     """By features: the candidate with the best mean headline over the inner folds. known: float64 [n_train]."""
-    fold = deal(users.user_ids[train], known if is_binary else None, plan.inner_folds, key)
+    fold = deal(users.user_ids[train], known, is_binary, plan.inner_folds, key)
     choice = candidates(is_binary)
     totals: dict[str, NDArray[np.float64]] = {}
     for number in range(plan.inner_folds):

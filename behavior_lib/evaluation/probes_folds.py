@@ -1,4 +1,4 @@
-"""Who is in which fold: a function of the user's id alone, never of the order in which rows come."""
+"""Who is in which fold: a function of the user's id and label alone, never of the order in which rows come."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from numpy.typing import NDArray
 
 
 def deal(
-    user_ids: NDArray[np.object_], strata: NDArray[np.float64] | None, n_folds: int, key: str
+    user_ids: NDArray[np.object_], values: NDArray[np.float64], is_binary: bool, n_folds: int, key: str
 ) -> NDArray[np.int64]:
-    """int64 [n], the fold of each user, 0 … n_folds - 1.
+    """int64 [n], the fold of each user, 0 … n_folds - 1; stratified, so that folds are alike.
 
     Users lie in the order of SHA-256 of `key` and their id, class after class, and are dealt in turn. So folds differ
-    by one user at most, in all and of each class. strata: float64 [n], the class of each user; None for no classes.
+    by one user at most, in all and of each class. values: float64 [n], the label. Where it is a number, n_folds users
+    next to each other by it are a class.
     """
-    drawn = np.array([hashlib.sha256(f"{key}\x1f{user}".encode()).digest() for user in user_ids], dtype=object)
-    classes = np.zeros(len(user_ids)) if strata is None else strata
-    order = sorted(range(len(user_ids)), key=lambda row: (classes[row], drawn[row]))
-    fold = np.empty(len(user_ids), dtype=np.int64)
-    fold[order] = np.arange(len(user_ids)) % n_folds
+    drawn = [hashlib.sha256(f"{key}\x1f{user}".encode()).digest() for user in user_ids]
+    order = sorted(range(len(drawn)), key=lambda row: (values[row], drawn[row]))
+    if not is_binary:
+        starts = range(0, len(order), n_folds)
+        order = [row for at in starts for row in sorted(order[at : at + n_folds], key=lambda row: drawn[row])]
+    fold = np.empty(len(drawn), dtype=np.int64)
+    fold[order] = np.arange(len(drawn)) % n_folds
     return fold
 
 

@@ -25,13 +25,24 @@ def panel(vectors, aggregates, counts):
 
 def test_users_are_dealt_by_what_they_are_called():
     values = (np.arange(103) % 4 == 0).astype(float)
-    fold = deal(ids(103), values, 5, "key")
+    fold = deal(ids(103), values, True, 5, "key")
     for of_class in (values == 1, values == 0, values >= 0):
         sizes = np.bincount(fold[of_class], minlength=5)
         assert sizes.max() - sizes.min() <= 1
     order = np.random.default_rng(0).permutation(103)
-    np.testing.assert_array_equal(deal(ids(103)[order], values[order], 5, "key"), fold[order])
-    assert (deal(ids(103), values, 5, "another") != fold).sum() > 50
+    np.testing.assert_array_equal(deal(ids(103)[order], values[order], True, 5, "key"), fold[order])
+    assert (deal(ids(103), values, True, 5, "another") != fold).sum() > 50
+
+
+def test_folds_of_numbers_are_alike():
+    values = np.round(np.random.default_rng(1).exponential(3.0, 100))
+    fold = deal(ids(100), values, False, 5, "key")
+    ranked = np.array([np.sort(values[fold == number]) for number in range(5)])
+    # The k-th lowest of every fold comes from the k-th five of all.
+    np.testing.assert_array_equal(np.sort(ranked, axis=0).T.ravel(), np.sort(values))
+    order = np.random.default_rng(0).permutation(100)
+    np.testing.assert_array_equal(deal(ids(100)[order], values[order], False, 5, "key"), fold[order])
+    assert (deal(ids(100), values, False, 5, "another") != fold).sum() > 50
 
 
 def test_fewest_leaves_one_for_every_inner_fold():
