@@ -5,14 +5,11 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from behavior_lib.inference.encoder import Encoder, read_bundle
-from behavior_lib.inference.renumber import Renumbering
+from behavior_lib.inference.encoder import read_bundle
 from behavior_lib.registry import Registered, Registry
-from behavior_lib.spark.embed import Shipment, item_embeddings, user_embeddings
-from behavior_lib.spark.evaluation import read_vocabulary
+from behavior_lib.spark.embed import Serving, item_embeddings, user_embeddings
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
-from behavior_lib.spark.sequences import Vocabulary
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEM_EMBEDDINGS, ITEMS, USER_EMBEDDINGS, TableSpec
 
 
@@ -27,14 +24,11 @@ def run(job: Job) -> Summary:
         return Summary(UNCHANGED, inputs=inputs, extra=extra)
     with registry.bundle(champion) as folder:
         files = read_bundle(folder)
-    encoder = Encoder.from_bytes(files)
     items, types = (job.tables.read(spec, inputs[spec.name]) for spec in (ITEMS, EVENT_TYPES))
-    vocabulary = read_vocabulary(items, types).with_buckets_of(encoder.vocabulary)
-    numbers = Renumbering.between(vocabulary, encoder.vocabulary)
-    shipment = job.spark.sparkContext.broadcast(Shipment(files, numbers))
+    serving = Serving.of(files, items, types)
     events = job.tables.read(EVENTS, inputs[EVENTS.name]).where(F.col(EVENTS.source) == job.source.name)
     with job.progress.step("embedding items"):
-        item_rows = item_embeddings(items, shipment)
+        item_rows = item_embeddings(items, serving.shipment)
         item_version = _replace(job, ITEM_EMBEDDINGS, item_rows, champion, {})
     with job.progress.step("embedding users"):
         lineage = {
@@ -42,8 +36,7 @@ def run(job: Job) -> Summary:
             USER_EMBEDDINGS.events_version: F.lit(inputs[EVENTS.name]).cast("bigint"),
             USER_EMBEDDINGS.run_id: F.lit(job.run_id),
         }
-        frames = Vocabulary(items, types, next(iter(vocabulary.buckets), None))
-        user_rows = user_embeddings(events, frames, shipment, encoder.length)
+        user_rows = user_embeddings(events, serving)
         user_version = _replace(job, USER_EMBEDDINGS, user_rows, champion, lineage)
     written = {ITEM_EMBEDDINGS.name: item_version, USER_EMBEDDINGS.name: user_version}
     counts = {f"{spec.name}": _own(job, spec, champion).count() for spec in (USER_EMBEDDINGS, ITEM_EMBEDDINGS)}

@@ -303,6 +303,22 @@ class CompareConfig:
 
 
 @dataclass
+class ProbeConfig:
+    """How well labels that no model saw are told from user vectors, by nested cross-validation."""
+
+    model: str = "champion"  # version or alias of mlflow.model_name
+    split: str = "test"  # or validation: whose cut; features know the events before it, future labels those after it
+    horizon_days: int = 28  # of future labels, from the cut on
+    leave_out: list[str] = field(default_factory=list)  # labels that are not judged
+    folds: int = 5
+    inner_folds: int = 5  # of what a fold leaves: they choose the learner and its setting
+    repeats: int = 3  # of the whole, each with other folds
+    dimension: int | None = None  # numbers that TF-IDF is reduced to; null: as many as the vectors have
+    most_users: int = 20_000  # above, users are drawn; those with labels of the source come first
+    most_events: int = 20_000_000  # of those users, on the driver (some 100 bytes each)
+
+
+@dataclass
 class MlflowConfig:
     tracking_uri: str = "sqlite:///${paths.var}/mlflow.db"
     artifacts: str = "${paths.var}/mlflow-artifacts"  # of experiments made in a sqlite store
@@ -361,6 +377,7 @@ class Config:
     tune: TuneConfig = field(default_factory=TuneConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
     mlflow: MlflowConfig = field(default_factory=MlflowConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     maintain: MaintainConfig = field(default_factory=MaintainConfig)

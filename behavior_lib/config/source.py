@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime, timedelta, timezone
@@ -33,6 +34,8 @@ CANONICAL = (
 FORMATS = ("json", "csv", "parquet", "delta", "text", "orc", "avro", "xml")
 SKIP_CHANGES = "skipChangeCommits"  # the one option of format delta, by the name that Delta's streams have for it
 REQUIRED = (EVENTS.user_id, EVENTS.event_type, EVENTS.event_time)
+# Labels of users that `probe` makes of the events after a cut, whatever the source. Churn is ACTIVE turned round.
+ACTIVE, SPEND = "active", "spend"
 IMPUTATIONS = ("mean", "median", "mode")
 _TESTS = ("keep_if", "required", "range", "allowed", "pattern", "outlier", "robot")
 
@@ -107,6 +110,20 @@ class ItemsConfig:
 
 
 @dataclass
+class UsersConfig:
+    """A file of what is known of users: one row a user. Models never see it; `probe` asks how well vectors tell it.
+
+    labels: by name a boolean or a number, by Spark SQL; null where it is not known.
+    """
+
+    format: str = MISSING
+    path: str = MISSING
+    user_id: str = MISSING
+    options: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
 class SourceConfig:
     """One source of events, as its YAML file says it.
 
@@ -130,6 +147,7 @@ class SourceConfig:
     rules: list[RuleConfig] = field(default_factory=list)
     missing: dict[str, Any] = field(default_factory=dict)
     items: ItemsConfig | None = None
+    users: UsersConfig | None = None
     schedule: ScheduleConfig | None = None
     split: SourceSplit = field(default_factory=SourceSplit)
 
@@ -228,11 +246,28 @@ def _check(source: SourceConfig, where: str) -> None:
         _check_rule(rule, f"rule {rule.id} of {where}")
         if ids.count(rule.id) > 1:
             raise ConfigError("two rules have one id", where=where, value=rule.id)
+    _check_users(source.users, where)
     if source.schedule is not None:
         promised_batches(source.schedule, datetime.now(timezone.utc), where)
     for column in source.missing:
         if column not in source.columns:
             raise ConfigError(f"missing.{column} names a column that the source does not give", where=where)
+
+
+def _check_users(users: UsersConfig | None, where: str) -> None:
+    if users is None:
+        return
+    if not users.labels:
+        raise ConfigError(
+            "users has no labels", where=where, mend="give users.labels a name and a Spark SQL expression"
+        )
+    for name in users.labels:
+        if name in (ACTIVE, SPEND):
+            mend = "call it otherwise: that name is of what comes after the cut"
+            raise ConfigError(f"users.labels.{name} is no name for a label", where=where, mend=mend)
+        if not re.fullmatch(r"\w+", name):
+            mend = "letters, digits and _ make a name"
+            raise ConfigError("a label has no plain name", where=f"users.labels of {where}", value=name, mend=mend)
 
 
 def _check_format(source: SourceConfig, where: str) -> None:

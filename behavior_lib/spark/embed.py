@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 
 import numpy as np
@@ -17,6 +18,7 @@ from pyspark.sql import functions as F
 from behavior_lib.data.histories import Histories
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.inference.renumber import Renumbering
+from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.sequences import Shape, Vocabulary, histories
 from behavior_lib.tables import EVENTS, ITEM_EMBEDDINGS, ITEMS, SEQUENCES, USER_EMBEDDINGS
 
@@ -34,12 +36,36 @@ class Shipment:
     numbers: Renumbering
 
 
-def user_embeddings(events: DataFrame, vocabulary: Vocabulary, shipment: Broadcast[Shipment], length: int) -> DataFrame:
-    """user_id, n_events, last_event_time and embedding of every user, from the newest `length` events.
-
-    events: EVENTS rows. vocabulary: the frames that number them. length: the events that the model looks at.
+@dataclass(frozen=True)
+class Serving:
+    """A model ready to read the tables. vocabulary: the frames that number them. length: the newest events of a user
+    that the model looks at. dimension: numbers in a vector.
     """
-    newest = histories(events, vocabulary, None, Shape(length, max_events=length))
+
+    shipment: Broadcast[Shipment]
+    vocabulary: Vocabulary
+    length: int
+    dimension: int
+
+    @classmethod
+    def of(cls, files: Mapping[str, bytes], items: DataFrame, event_types: DataFrame) -> Serving:
+        """files: a model's bundle, as `read_bundle` gives it. items, event_types: ITEMS and EVENT_TYPES rows."""
+        encoder = Encoder.from_bytes(files)
+        names = read_vocabulary(items, event_types).with_buckets_of(encoder.vocabulary)
+        numbers = Renumbering.between(names, encoder.vocabulary)
+        shipment = items.sparkSession.sparkContext.broadcast(Shipment(files, numbers))
+        frames = Vocabulary(items, event_types, next(iter(names.buckets), None))
+        return cls(shipment, frames, encoder.length, encoder.dimension)
+
+
+def user_embeddings(events: DataFrame, serving: Serving, as_of: datetime | None = None) -> DataFrame:
+    """user_id, n_events, last_event_time and embedding of every user, from the newest events that the model looks at.
+
+    events: EVENTS rows. as_of: nothing is known of events at or after it; None: all are.
+    """
+    if as_of is not None:
+        events = events.where(F.col(EVENTS.event_time) < F.lit(as_of))
+    newest = histories(events, serving.vocabulary, as_of, Shape(serving.length, max_events=serving.length))
     totals = events.groupBy(EVENTS.user_id).agg(
         F.count("*").alias(USER_EMBEDDINGS.n_events), F.max(EVENTS.event_time).alias(USER_EMBEDDINGS.last_event_time)
     )
@@ -48,7 +74,7 @@ def user_embeddings(events: DataFrame, vocabulary: Vocabulary, shipment: Broadca
         f"{USER_EMBEDDINGS.user_id} string, {USER_EMBEDDINGS.n_events} bigint, "
         f"{USER_EMBEDDINGS.last_event_time} timestamp, {USER_EMBEDDINGS.embedding} array<float>"
     )
-    return rows.mapInArrow(_encode(shipment), schema)
+    return rows.mapInArrow(_encode(serving.shipment), schema)
 
 
 def item_embeddings(items: DataFrame, shipment: Broadcast[Shipment]) -> DataFrame:

@@ -30,14 +30,14 @@ from behavior_lib.evaluation.baselines import (
 )
 from behavior_lib.evaluation.interactions import Interactions
 from behavior_lib.inference.vocabulary import Vocabulary
-from behavior_lib.spark.collect import collect
+from behavior_lib.spark.collected import collect, lists_by_user
 from behavior_lib.spark.factors import FACTORS, implicit_factors
 from behavior_lib.spark.splits import before
 from behavior_lib.spark.vocabulary import known_before
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
 from behavior_lib.tables.buckets import Buckets
 
-_COUNT, _RECENT, _TIME, _TOGETHER = "_count", "_recent", "_time", "_together"
+_COUNT, _RECENT, _TIME = "_count", "_recent", "_time"
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def baselines(
 
 def interactions(numbered: DataFrame, users: JudgedUsers) -> Interactions:
     """The histories of all users, of whom the judged are the first. numbered: EVENTS rows with item_index."""
-    histories = _lists(numbered.withColumn(_TIME, F.unix_micros(EVENTS.event_time)), ITEMS.item_index, _TIME)
+    histories = lists_by_user(numbered.withColumn(_TIME, F.unix_micros(EVENTS.event_time)), ITEMS.item_index, _TIME)
     number = pd.Index(users.user_ids).get_indexer(histories[EVENTS.user_id]).astype(np.int64)
     n_judged, others = len(users.user_ids), number < 0
     number[others] = n_judged + np.arange(others.sum())
@@ -178,7 +178,7 @@ def _popularity(
 def _own_counts(pairs: DataFrame, sequences: DataFrame, users: JudgedUsers, n_items: int) -> csr_array:
     """int64 CSR [n, V]: how often each judged user had each item."""
     judged = pairs.join(sequences.select(SEQUENCES.user_id), SEQUENCES.user_id, "left_semi")
-    own = _lists(judged, ITEMS.item_index, _COUNT)
+    own = lists_by_user(judged, ITEMS.item_index, _COUNT)
     user = np.repeat(pd.Index(users.user_ids).get_indexer(own[EVENTS.user_id]), own[_COUNT].str.len())
     place = user, _joined(own[ITEMS.item_index])
     return csr_array((_joined(own[_COUNT]), place), shape=(len(users.user_ids), n_items))
@@ -198,13 +198,6 @@ def _als(
     user_factors = np.full((len(users.user_ids), vectors.shape[1]), np.nan, dtype=np.float32)
     user_factors[rows] = np.reshape(found[FACTORS].to_list(), (len(rows), -1))
     return Factors(user_factors, item_factors, popularity)
-
-
-def _lists(rows: DataFrame, *columns: str) -> Any:
-    """A pandas row a user, in the order of user_id, with a list for each column: an id travels once."""
-    by_user = rows.groupBy(EVENTS.user_id).agg(F.collect_list(F.struct(*columns)).alias(_TOGETHER))
-    lists = (F.col(_TOGETHER)[name].alias(name) for name in columns)
-    return collect(by_user.select(EVENTS.user_id, *lists)).sort_values(EVENTS.user_id, ignore_index=True)
 
 
 def _joined(lists: Any) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from behavior_lib.config.keys import nearest
 from behavior_lib.data.attributes import number_values
 from behavior_lib.data.snapshot import TrainCounts
 from behavior_lib.errors import ConfigError
-from behavior_lib.spark.collect import collect
+from behavior_lib.spark.collected import collect
 from behavior_lib.tables import ITEMS
 
 

@@ -1,109 +1,39 @@
-"""evaluate and embed on real purchases: figures against SQL over the raw files, vectors against the loaded model."""
+"""evaluate, embed and probe on real purchases: figures against SQL over the raw files, vectors against the model."""
+
+from datetime import datetime
 
 import duckdb
 import mlflow
 import numpy as np
 import pytest
 import torch
+import yaml
 from mlflow import MlflowClient
 from pyspark.sql import functions as F
 
 from behavior_lib.cli import load_job
 from behavior_lib.config.loader import load
 from behavior_lib.errors import ConfigError, DataRefused, GateNotPassed
-from behavior_lib.inference.encoder import Encoder
+from behavior_lib.inference.encoder import Encoder, read_bundle
+from behavior_lib.layout import conf_root
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import build_model, save_model
 from behavior_lib.models.repeat import N_FEATURES
 from behavior_lib.registry import CHALLENGER, TAUGHT_BY, Registry
+from behavior_lib.spark.embed import Serving
 from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.job import Job, execute
+from behavior_lib.spark.probes import gather
 from behavior_lib.tables import EVALUATIONS, EVENT_TYPES, EVENTS, ITEM_EMBEDDINGS, ITEMS, SEQUENCES, USER_EMBEDDINGS
+from behavior_lib.tables.sequences import REFIT
 from tests.conftest import DATA
+from tests.jobs.ranking_oracle import SQL
 
 pytestmark = pytest.mark.spark
 
 LENGTH = 48
 COMPARED = {"popularity", "recent_popularity", "own_frequency", "decayed_own_frequency"}  # with SQL
 VALIDATION, TEST = "2017-11-01", "2017-12-01"
-
-# Ranks by SQL's own mid-rank, from the raw files alone: nothing of the pipeline takes part.
-SQL = """
-with lines as (
-    select household_id::varchar as user_id, basket_id, product_id::varchar as item,
-           transaction_timestamp::timestamp as time
-    from read_json($files)
-), before as (
-    select * from lines where time < $cut::timestamp
-), baskets as (
-    select user_id, basket_id, row_number() over (partition by user_id order by min(time)) as place
-    from lines where time >= $cut::timestamp and time < $until::timestamp group by user_id, basket_id
-), targets as (
-    select distinct user_id, item from lines join baskets using (user_id, basket_id)
-    where place = 1 and user_id in (select user_id from before)
-), popular as (
-    select item, count(*) as n, count(*) filter (time >= $cut::timestamp - interval 28 day) as n_recent
-    from before group by item
-), own as (
-    select user_id, item, count(*) as n,
-           sum(pow(0.5, (epoch_us($cut::timestamp) - epoch_us(time)) / (120 * 86400e6))) as decayed
-    from before group by user_id, item
-), ordered as (
-    -- Sums of one set of times may differ in the last digits, by the order of their terms.
-    select users.user_id, popular.item,
-           dense_rank() over (
-               partition by users.user_id order by round(coalesce(own.decayed, 0), 12), popular.n
-           ) as place
-    from (select distinct user_id from targets) as users cross join popular
-    left join own on own.user_id = users.user_id and own.item = popular.item
-), scored as (
-    select users.user_id, popular.item, popular.n as popularity, popular.n_recent as recent_popularity,
-           coalesce(own.n, 0) * 1e6 + popular.n as own_frequency, ordered.place::double as decayed_own_frequency
-    from (select distinct user_id from targets) as users cross join popular
-    join ordered on ordered.user_id = users.user_id and ordered.item = popular.item
-    left join own on own.user_id = users.user_id and own.item = popular.item
-), long as (
-    unpivot scored on popularity, recent_popularity, own_frequency, decayed_own_frequency into name method value score
-), placed as (
-    select *, row_number() over (partition by method, user_id order by score desc) as place from long
-), ranked as (
-    select method, user_id, item, avg(place) over (partition by method, user_id, score) as mid_rank from placed
-), judged as (
-    select methods.method, targets.user_id, own.n is not null as is_own,
-           coalesce(ranked.mid_rank, 'inf'::double) as mid_rank
-    from targets cross join (select distinct method from long) as methods
-    left join ranked on (ranked.method, ranked.user_id, ranked.item) = (methods.method, targets.user_id, targets.item)
-    left join own on (own.user_id, own.item) = (targets.user_id, targets.item)
-), parts as (
-    select judged.*, k, part, row_number() over (partition by method, user_id, k, part order by mid_rank) as n_until
-    from judged cross join (values (1), (5), (10), (20)) as places(k)
-    cross join (values ('', null), ('|repeat', true), ('|novel', false)) as parts(part, wanted)
-    where wanted is null or wanted = is_own
-), tied as (
-    select *, avg(n_until) over (partition by method, user_id, k, part, mid_rank) as n_up_to from parts
-), users as (
-    select method, user_id, k, part,
-           max((mid_rank <= k)::double) as hit_rate,
-           avg((mid_rank <= k)::double) as recall,
-           sum(case when mid_rank <= k then 1 / log2(1 + mid_rank) else 0 end)
-               / list_sum([1 / log2(1 + place) for place in range(1, 1 + least(k, count(*)))]) as ndcg,
-           count(*) filter (mid_rank <= k) / k as precision,
-           sum(case when mid_rank <= k then n_up_to / mid_rank else 0 end) / least(k, count(*)) as map,
-           max(1 / mid_rank) as mrr
-    from tied group by method, user_id, k, part
-), means as (
-    unpivot users on hit_rate, recall, ndcg, precision, map, mrr into name metric value figure
-)
-select method, case metric when 'mrr' then metric else metric || '@' || k || part end as name, avg(figure) as mean,
-       stddev_samp(figure) / sqrt(count(*)) as error, count(*) as n_users
-from means
-where case when metric = 'mrr' then k = 10 and part = '' else part = '' or k = 10 and metric in ('recall', 'ndcg') end
-group by method, name, metric
-union all
-select method, 'coverage@10', count(distinct item) filter (mid_rank <= 10) / count(distinct item), null,
-       count(distinct user_id)
-from ranked group by method
-"""
 
 
 @pytest.fixture(scope="module")
@@ -290,8 +220,8 @@ def test_vectors_are_those_of_the_loaded_model(job, new_version):
     assert {row.user_id: row for row in tables.read(USER_EMBEDDINGS).where(own).collect()} == rows
 
 
-def predict(job, registry):
-    """What the registered model says of every user's raw history, and the histories."""
+def predict(job, registry, before=None):
+    """What the registered model says of every user's raw history up to a time, and the histories."""
     event = F.struct(
         F.unix_micros(EVENTS.event_time).alias(EVENTS.event_time),
         EVENTS.event_id,
@@ -299,7 +229,8 @@ def predict(job, registry):
         EVENTS.event_type,
         EVENTS.value,
     )
-    together = job.tables.read(EVENTS).groupBy(EVENTS.user_id).agg(F.array_sort(F.collect_list(event)).alias("events"))
+    events = job.tables.read(EVENTS).where(F.lit(True) if before is None else F.col(EVENTS.event_time) < F.lit(before))
+    together = events.groupBy(EVENTS.user_id).agg(F.array_sort(F.collect_list(event)).alias("events"))
     names = (EVENTS.item_id, EVENTS.event_type, EVENTS.event_time, EVENTS.value)
     histories = together.select(EVENTS.user_id, *(F.col("events")[name].alias(name) for name in names)).toPandas()
     mlflow.set_tracking_uri(job.config.mlflow.tracking_uri)
@@ -307,6 +238,106 @@ def predict(job, registry):
         return mlflow.pyfunc.load_model(f"models:/{registry.model_name}@champion").predict(histories), histories
     finally:
         mlflow.set_tracking_uri(None)
+
+
+QUICK = ("probe.folds=2", "probe.inner_folds=2", "probe.repeats=1")
+
+
+def probe_job(warehouse, registry, *settings):
+    names = (f"mlflow.model_name={registry.model_name}", "probe.model=1", *QUICK)
+    return Job("probe", load("test", "probe", [*warehouse, *names, *settings]))
+
+
+def test_probes_tell_what_comes_after_the_cut(warehouse, new_version, capsys):
+    registry, _ = new_version()
+    told = run(probe_job(warehouse, registry, "probe.leave_out=[spend]"))
+    files = str(DATA / "complete_journey" / "transactions" / "*" / "*.json.gz")
+    n_users, n_active = duckdb.execute(
+        """select count(*) filter (first < '2017-12-01'), count(*) filter (first < '2017-12-01' and is_active) from (
+               select household_id, min(transaction_timestamp::timestamp) as first,
+                      bool_or(transaction_timestamp::timestamp between '2017-12-01' and '2017-12-28 23:59:59')
+                          as is_active
+               from read_json(?) group by household_id)""",
+        [files],
+    ).fetchone()
+    found = told["probes"]["active"]
+    assert (told["cut"], found["users"], found["true"]) == ("2017-12-01T00:00:00", n_users, n_active)
+    assert set(found["features"]) == {"vectors", "aggregates", "tf_idf", "vectors+aggregates+tf_idf", "majority"}
+    assert told["metrics"]["active.majority.auc"] == 0.5
+    assert told["metrics"]["active.vectors.auc"] == found["features"]["vectors"]["auc"]["value"]
+    assert set(told["probes"]) == {"active"}
+    assert set(told["left_out"]) == {"age_55_or_more", "income_75k_or_more", "household_of_3_or_more"}
+    assert told["left_out"]["age_55_or_more"] == "1 users for whom it is true, and 4 are needed"
+    assert told["tables"].keys() == {"pipeline_runs"}
+
+    refused = {
+        "probe.leave_out=[spent]": r"no such label in probe.leave_out: 'spent'; did you mean spend\?",
+        "probe.split=train": "no such split in probe.split: 'train'; give test or validation",
+        "probe.inner_folds=1": "probe.inner_folds must be at least 2: 1",
+        "probe.most_events=100": "the users have more events than probe.most_events",
+    }
+    for setting, sentence in refused.items():
+        with pytest.raises(ConfigError, match=sentence):
+            run(probe_job(warehouse, registry, setting))
+    with pytest.raises(DataRefused, match=r"no label can be judged in source .*household_of_3_or_more', 'active'"):
+        run(probe_job(warehouse, registry, "split.kind=leave_one_out", "probe.leave_out=[spend]"))
+    assert "active is not judged: the model has learned from events after the cut" in capsys.readouterr().err
+    registry, refit = new_version(tags=[(TAUGHT_BY, REFIT)])
+    with pytest.raises(ConfigError, match=rf"a refit has learned from what follows the cut .*: {refit.version}"):
+        run(probe_job(warehouse, registry, f"probe.model={refit.version}", "probe.split=validation"))
+
+
+def test_probes_judge_the_labels_of_the_source(warehouse, new_version, tmp_path):
+    """Who bought much is planted: counting tells it, and it is unknown of a tenth, and of one who never came."""
+    registry, _ = new_version()
+    files = str(DATA / "complete_journey" / "transactions" / "*" / "*.json.gz")
+    lines = "select household_id, count(*) as n from read_json(?) group by household_id order by household_id"
+    counted = duckdb.execute(lines, [files]).fetchall()
+    middle = np.median([n for _, n in counted])
+    told = [f"{user},{n},{'' if place % 10 == 0 else n > middle}" for place, (user, n) in enumerate(counted)]
+    (tmp_path / "users.csv").write_text("\n".join(["id,n,busy", *told, "nobody,1,true"]))
+    source = yaml.safe_load((conf_root() / "sources" / "complete_journey.yaml").read_text())
+    labels = {"busy": "cast(busy as boolean)", "n_lines": "cast(n as int)"}
+    users = {"format": "csv", "path": str(tmp_path / "users.csv"), "options": {"header": "true"}, "user_id": "id"}
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump({**source, "users": {**users, "labels": labels}}))
+    chosen = (f"source={tmp_path / 'shop.yaml'}", "probe.leave_out=[active,spend]", "probe.split=validation")
+    probes = run(probe_job(warehouse, registry, *chosen))["probes"]
+    assert list(probes) == ["busy", "n_lines"]
+    assert (probes["busy"]["users"], probes["n_lines"]["users"]) == (43, 48)
+    assert probes["busy"]["true"] == sum(line.endswith(",True") for line in told)
+    assert probes["busy"]["features"]["aggregates"]["auc"]["value"] > 0.7
+    figures = {name: figure["mae"]["value"] for name, figure in probes["n_lines"]["features"].items()}
+    assert figures["aggregates"] < figures["majority"] - 5
+
+
+def test_probes_know_users_as_they_stood_at_the_cut(warehouse, job, new_version):
+    registry, version = new_version()
+    make_champion(registry, version, job)
+    tables, config, cut = job("probe").tables, job("probe").config.probe, datetime(2017, 12, 1)
+    with registry.bundle(version) as folder:
+        serving = Serving.of(read_bundle(folder), tables.read(ITEMS), tables.read(EVENT_TYPES))
+    events = tables.read(EVENTS)
+    # Everybody again, three days after the cut, and two items at once that change who had what.
+    later = events.where(F.col(EVENTS.event_time) < F.lit(cut)).withColumns(
+        {EVENTS.event_time: F.lit(datetime(2017, 12, 4)), EVENTS.value: F.lit(9.0)}
+    )
+    one, other = (gather(rows, cut, None, serving, config, 1) for rows in (events, events.unionAll(later)))
+    np.testing.assert_array_equal(one.panel.user_ids, other.panel.user_ids)
+    np.testing.assert_allclose(one.panel.vectors, other.panel.vectors, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(one.panel.aggregates, other.panel.aggregates)
+    np.testing.assert_array_equal(one.panel.counts.toarray(), other.panel.counts.toarray())
+    (active, spend), (all_active, more) = one.labels, other.labels
+    assert 0 < active.values.mean() < all_active.values.mean() == 1
+    assert (more.values > spend.values).all()
+
+    predicted, histories = predict(job("probe"), registry, cut)
+    place = {user: row for row, user in enumerate(one.panel.user_ids)}
+    assert len(place) == len(predicted)
+    for user, vector, times in zip(predicted["user_id"], predicted["embedding"], histories["event_time"], strict=True):
+        np.testing.assert_allclose(one.panel.vectors[place[user]], vector, rtol=0, atol=1e-5)
+        figures = dict(zip(one.aggregates, one.panel.aggregates[place[user]], strict=True))
+        assert figures["events"] == pytest.approx(np.log1p(len(times)))
+        assert figures["recency_days"] == pytest.approx((1512086400 - times[-1] / 1e6) / 86400)
 
 
 def test_training_tells_what_it_would_take_and_leaves_nothing(warehouse):

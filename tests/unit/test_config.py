@@ -162,6 +162,26 @@ def test_a_source_is_read_with_its_defaults(tmp_path: Path):
         ),
         (
             "key:",
+            "users: {format: csv, path: x, user_id: y, label: {old: z}}\nkey:",
+            "unknown key label in source shop.yaml; did you mean labels?",
+        ),
+        (
+            "key:",
+            "users: {format: csv, path: x, user_id: y}\nkey:",
+            "users has no labels in source shop.yaml; give users.labels a name and a Spark SQL expression",
+        ),
+        (
+            "key:",
+            "users: {format: csv, path: x, user_id: y, labels: {spend: z}}\nkey:",
+            "users.labels.spend is no name for a label in source shop.yaml; call it otherwise",
+        ),
+        (
+            "key:",
+            "users: {format: csv, path: x, user_id: y, labels: {a.b: z}}\nkey:",
+            "a label has no plain name in users.labels of source shop.yaml: 'a.b'",
+        ),
+        (
+            "key:",
             "rules: [{id: a, keep_if: x, else: clip}]\nkey:",
             "only range and outlier can clip in rule a of source shop.yaml: 'keep_if'",
         ),

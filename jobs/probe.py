@@ -1,0 +1,135 @@
+"""Ask how well labels that the model never saw are told from its user vectors, beside dumb features."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from behavior_lib.config.keys import nearest
+from behavior_lib.config.schema import SplitKind
+from behavior_lib.config.source import ACTIVE, SPEND
+from behavior_lib.errors import ConfigError, DataRefused
+from behavior_lib.evaluation.probes import Label, Plan, Probed, probe
+from behavior_lib.evaluation.probes_table import as_table
+from behavior_lib.inference.encoder import read_bundle
+from behavior_lib.registry import Registered, Registry
+from behavior_lib.spark.embed import Serving
+from behavior_lib.spark.job import Job, exit_with, main
+from behavior_lib.spark.ledger import Summary
+from behavior_lib.spark.probes import Gathered, gather, read_labels
+from behavior_lib.spark.splits import cuts
+from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS
+from behavior_lib.tables.sequences import TEST, VALIDATION
+
+FUTURE = (ACTIVE, SPEND)
+
+
+def run(job: Job) -> Summary:
+    """Judge every label that the source has, and those of what comes after the cut, and tell the figures."""
+    _check(job)
+    registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
+    model = registry.find(job.config.probe.model)
+    if model.is_refit and job.config.probe.split == VALIDATION:
+        mend = "ask on test: probe.split=test"
+        raise ConfigError(
+            "a refit has learned from what follows the cut", where="probe.model", value=model.version, mend=mend
+        )
+    inputs = {spec.name: job.tables.version(spec) for spec in (EVENTS, ITEMS, EVENT_TYPES)}
+    events = job.tables.read(EVENTS, inputs[EVENTS.name]).where(F.col(EVENTS.source) == job.source.name)
+    newest = _newest(job, events)
+    cut = cuts(job.config.split, job.source.split, newest)[job.config.probe.split == TEST]
+    with job.progress.step(f"gathering users as of {cut}"):
+        gathered = _gather(job, registry, model, events, inputs, cut)
+    plan = _plan(job, gathered)
+    wanted, left_out = _sorted_out(job, gathered.labels, plan)
+    found = []
+    for label in wanted:
+        with job.progress.step(f"probing {label.name} of {len(label.known):,} users"):
+            found.append(probe(gathered.panel, label, plan))
+    ends = cut + timedelta(days=job.config.probe.horizon_days)
+    if newest < ends and any(each.label.name in FUTURE for each in found):
+        job.progress.warn(f"what comes after the cut is known up to {newest} alone, not {ends}")
+    job.progress.show(as_table(found, f"{model.name} version {model.version}, users as of {cut}"))
+    extra = {"model_version": model.version, "cut": cut.isoformat(), "left_out": left_out, **_told(found)}
+    return Summary(inputs=inputs, metrics=_metrics(found), extra=extra)
+
+
+def _check(job: Job) -> None:
+    config = job.config.probe
+    if config.split not in (TEST, VALIDATION):
+        mend = f"give {TEST} or {VALIDATION}"
+        raise ConfigError("no such split", where="probe.split", value=config.split, mend=mend)
+    least = {"folds": 2, "inner_folds": 2, "repeats": 1, "horizon_days": 1, "most_users": 1, "dimension": 1}
+    for key, lowest in least.items():
+        value = getattr(config, key)
+        if value is not None and value < lowest:
+            raise ConfigError(f"probe.{key} must be at least {lowest}", value=value, mend=f"--set probe.{key}=…")
+    known = [*(job.source.users.labels if job.source.users is not None else ()), *FUTURE]
+    for name in config.leave_out:
+        if name not in known:
+            near = nearest(name, known)
+            mend = f"did you mean {near}?" if near else f"one of {', '.join(known)}"
+            raise ConfigError("no such label", where="probe.leave_out", value=name, mend=mend)
+
+
+def _newest(job: Job, events: DataFrame) -> datetime:
+    row = events.agg(F.max(EVENTS.event_time)).first()
+    if row is None or row[0] is None:
+        raise DataRefused("there is no event", where=f"source {job.source.name}", mend="run ingest first")
+    newest: datetime = row[0]
+    return newest
+
+
+def _gather(
+    job: Job, registry: Registry, model: Registered, events: DataFrame, inputs: dict[str, int], cut: datetime
+) -> Gathered:
+    with registry.bundle(model) as folder:
+        files = read_bundle(folder)
+    items, types = (job.tables.read(spec, inputs[spec.name]) for spec in (ITEMS, EVENT_TYPES))
+    serving = Serving.of(files, items, types)
+    users = job.source.users
+    known = None if users is None else read_labels(job.spark, users, job.config.privacy)
+    return gather(events, cut, known, serving, job.config.probe, job.config.seed)
+
+
+def _plan(job: Job, gathered: Gathered) -> Plan:
+    config = job.config.probe
+    dimension = gathered.panel.vectors.shape[1] if config.dimension is None else config.dimension
+    return Plan(config.folds, config.inner_folds, config.repeats, dimension, job.config.seed)
+
+
+def _sorted_out(job: Job, labels: Sequence[Label], plan: Plan) -> tuple[list[Label], dict[str, str]]:
+    """The labels to judge, and by name why the others are not."""
+    asked = [label for label in labels if label.name not in job.config.probe.leave_out]
+    left_out = {}
+    for label in asked:
+        if label.name in FUTURE and job.config.split.kind is SplitKind.leave_one_out:
+            left_out[label.name] = "the model has learned from events after the cut (split.kind=leave_one_out)"
+        elif (objection := plan.objection(label)) is not None:
+            left_out[label.name] = objection
+    for name, reason in left_out.items():
+        job.progress.warn(f"{name} is not judged: {reason}")
+    judged = [label for label in asked if label.name not in left_out]
+    if not judged:
+        mend = "the warnings say why; name more labels in users.labels, or ask for fewer folds"
+        raise DataRefused("no label can be judged", where=f"source {job.source.name}", value=list(left_out), mend=mend)
+    return judged, left_out
+
+
+def _metrics(found: Iterable[Probed]) -> dict[str, float]:
+    return {
+        f"{probed.label.name}.{features}.{metric}": estimate.value
+        for probed in found
+        for features, by_metric in probed.figures().items()
+        for metric, estimate in by_metric.items()
+    }
+
+
+def _told(found: Iterable[Probed]) -> dict[str, Any]:
+    return {"probes": {probed.label.name: probed.as_dict() for probed in found}}
+
+
+if __name__ == "__main__":
+    exit_with(main(run))
