@@ -87,7 +87,7 @@ def one_step(name: str, items: int, repeats: int) -> dict[str, Any]:
     """
     before = megabytes_now()
     torch.manual_seed(1)
-    spec = ModelSpec(MODEL, LENGTH, items, 4, window=128, dimension=DIMENSION, layers=1, loss=name)
+    spec = ModelSpec(MODEL, LENGTH, items, 4, window=128, dimension=DIMENSION, layers=1, loss=name, blend=True)
     model = build_model(spec, counts_of(items)).train()
     settings = FitSettings(1, 1, ROWS, 0.005, 0.0, 0.05, 1.0, "pyarrow", 1, torch.get_num_threads(), float(LENGTH))
     optimizer = Optimizer(model, settings)

@@ -73,8 +73,8 @@ class Logits:
     def everything(self) -> Tensor:
         """float32 [m]: the logarithm of the sum of exp over all logits, with gradients."""
         total = self.logits.logsumexp(1)
-        share = torch.exp(self.logits - total[:, None])
-        linear = _change(self.factor) * (share * self.products).sum(1)
+        share = torch.sub(self.logits, total[:, None]).exp_()
+        linear = _change(self.factor) * torch.einsum("mv,mv->m", share, self.products)
         linear = linear + _change(self.popularity) * (share @ self.log_share.clamp(min=LEAST))
         for index in self.value_index.T:
             mean = torch.zeros_like(self.by_value).index_add(1, index, share)
