@@ -29,11 +29,15 @@ REFIT_TEST = "refit_test"  # the figure on test of the model that was trained on
 POPULARITY_ALONE = ("evaluate.baselines=[popularity]", "evaluate.gate=[popularity]")
 REFUSED = 3  # the gate did not open; the figures are in the table all the same
 # What a line of `--models` stands for; a name that is not here is a model.name.
+ATTRIBUTES = ("model.item_attributes=[product_type, product_category]",)
 PLAIN = ("model.repeat_path=false", "model.successors=0")
 MODELS: dict[str, tuple[str, ...]] = {
     "default": (),
     "without_successors": ("model.successors=0",),
     "vectors_alone": PLAIN,
+    # Of Complete Journey, whose source says so much of items.
+    "item_attributes": ATTRIBUTES,
+    "mean_item_attributes": ("model.name=mean", "model.window=1024", *ATTRIBUTES),
 }
 
 
