@@ -125,7 +125,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(snapshot, tmp_path, name):
 def test_a_trial_has_the_graph_too(snapshot, tmp_path, monkeypatch):
     run = RunSettings(new_model(snapshot).spec, SETTINGS, "single", 1, 1.0, str(tmp_path), str(tmp_path))
     built = []
-    monkeypatch.setattr(trial, "build_model", lambda *told: built.append(build_model(*told)) or built[0])
+    monkeypatch.setattr(
+        trial, "build_model", lambda *told, **named: built.append(build_model(*told, **named)) or built[0]
+    )
     trial.overfit(run, snapshot, count_train(snapshot), 1)
     assert len(built[0].item_graph().edge_weight) > built[0].spec.n_items
 
