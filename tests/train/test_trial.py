@@ -43,7 +43,7 @@ def test_steps_and_sizes_are_those_of_the_run(snapshot, tmp_path):
     before = torch.get_num_threads()
     found = estimate(run, snapshot, counts)
     assert torch.get_num_threads() == before
-    model = new_model(snapshot, successors=64)
+    model = new_model(snapshot, successors=64, blend=True)
     result = fit(model, snapshot, run.fit, SingleProcess(), Watcher(), FolderStore(str(tmp_path / "states")))
     assert found.steps == result.steps == 2 * 4  # ten batches, three a step
     numbers = sum(parameter.numel() for parameter in model.parameters())
