@@ -75,7 +75,8 @@ def run(raw: Path, out: Path, threads: int) -> dict[str, int]:
     The same work but for two things: a torn line is set aside without its text, and no row of it is counted twice.
     """
     out.mkdir(parents=True)
-    settings = {"threads": threads, "memory_limit": MEMORY, "temp_directory": str(out / "spilled")}
+    settings: dict[str, str | bool | int | float | list[str]] = {"threads": threads, "memory_limit": MEMORY}
+    settings["temp_directory"] = str(out / "spilled")
     database = duckdb.connect(config=settings)
     database.execute(CLEAN, [f"{raw}/day=*/*.gz"])
     database.execute(DEDUPE)

@@ -47,7 +47,7 @@ def run(job: Job) -> Summary:
     with job.progress.step("reading sequences"):
         snapshot = Snapshot.resolve(job.tables.location(SEQUENCES), inputs[SEQUENCES.name])
         snapshot = snapshot.taught_by(job.config.train.split.value)
-        counts = with_attributes(count_train(snapshot), job.tables.read(ITEMS), names)
+        counts = with_attributes(count_train(snapshot), job.tables.read(ITEMS, inputs.get(ITEMS.name)), names)
     settings = plan(job.config, counts, Path(job.config.paths.var) / "train" / job.source.name)
     if job.config.train.dry_run:
         return _tell(job, settings, snapshot, counts, inputs)

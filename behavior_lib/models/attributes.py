@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.repeat import N_FEATURES, own_items
-from behavior_lib.models.slots import LEAST
+from behavior_lib.models.slots import LEAST, slot_network
 
 
 class ItemAttributes(nn.Module):
@@ -27,7 +27,6 @@ class ItemAttributes(nn.Module):
     """
 
     value_index: Tensor
-    log_share: Tensor
 
     def __init__(self, spec: ModelSpec, width: int = 32) -> None:
         super().__init__()
@@ -36,7 +35,7 @@ class ItemAttributes(nn.Module):
         self.vectors = nn.Embedding(n_values, spec.dimension)
         nn.init.zeros_(self.vectors.weight)
         self.networks = nn.ModuleList(
-            nn.Sequential(nn.Linear(N_FEATURES + 1, width), nn.GELU(), nn.Linear(width, 1))
+            slot_network(N_FEATURES + 1, width)  # and a value's log share
             for _ in range(n_attributes if spec.repeat_path else 0)
         )
 
@@ -47,11 +46,7 @@ class ItemAttributes(nn.Module):
 
     def added(self) -> Tensor:
         """float32 [n_items, d]: what each item's values add to its vector."""
-        return F.embedding_bag(self.value_index, self._vectors(), mode="sum")
-
-    def _vectors(self) -> Tensor:
-        weight = self.vectors.weight
-        return weight * (torch.arange(len(weight), device=weight.device) > 0)[:, None]
+        return F.embedding_bag(self.value_index, self.vectors.weight, mode="sum", padding_idx=0)
 
     def by_value(self, batch: Batch, item_share: Tensor) -> Tensor:
         """float32 [n, values]: what each value that the user's items have gives all items that have it.

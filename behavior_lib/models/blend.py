@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -50,9 +51,14 @@ class Logits:
     by_value: Tensor
     value_index: Tensor
 
+    @cached_property
+    def _share(self) -> Tensor:
+        """[V]: log_share, of items that train does not have what it counts as at least."""
+        return self.log_share.clamp(min=LEAST)
+
     def of_popularity(self, items: Tensor) -> Tensor:
         """float32 [k]: what popularity adds to the logits of items, int64 [k]."""
-        return self.popularity * self.log_share[items].clamp(min=LEAST)
+        return self.popularity * self._share[items]
 
     def of_products(self, items: Tensor) -> Tensor:
         """float32 [m, k]: what the products are of the logits of items, int64 [k]."""
@@ -65,7 +71,7 @@ class Logits:
     def at(self, row: Tensor, item: Tensor) -> Tensor:
         """The logits of int64 rows and items of one shape, with gradients."""
         linear = _change(self.factor) * self.products[row, item]
-        linear = linear + _change(self.popularity) * self.log_share[item].clamp(min=LEAST)
+        linear = linear + _change(self.popularity) * self._share[item]
         for index in self.value_index.T:
             linear = linear + _change(self.by_value)[row, index[item]]
         return self.logits[row, item] + linear
@@ -75,7 +81,7 @@ class Logits:
         total = self.logits.logsumexp(1)
         share = torch.sub(self.logits, total[:, None]).exp_()
         linear = _change(self.factor) * torch.einsum("mv,mv->m", share, self.products)
-        linear = linear + _change(self.popularity) * (share @ self.log_share.clamp(min=LEAST))
+        linear = linear + _change(self.popularity) * (share @ self._share)
         for index in self.value_index.T:
             mean = torch.zeros_like(self.by_value).index_add(1, index, share)
             linear = linear + (_change(self.by_value) * mean).sum(1)

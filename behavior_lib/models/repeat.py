@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.instants import instant_numbers
-from behavior_lib.models.slots import Grouping, Slots, inputs, slot_network
+from behavior_lib.models.slots import CONTEXT, Grouping, Slots, inputs, slot_network
 from behavior_lib.tables.items import FIRST_INDEX
 
 DAY = 86_400.0
@@ -74,7 +74,7 @@ class RepeatPath(nn.Module):
 
     def __init__(self, n_items: int, width: int = 32) -> None:
         super().__init__()
-        self.network = slot_network(N_FEATURES, width)
+        self.network = slot_network(N_FEATURES + CONTEXT, width)
         self.propensity = nn.Embedding(n_items, 1)
         nn.init.zeros_(self.propensity.weight)
 

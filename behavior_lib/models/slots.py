@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from behavior_lib.tables.items import FIRST_INDEX
 
+CONTEXT = 2  # numbers that `inputs` adds to the features of a slot
 LEAST = -20.0  # what a logit or a logarithm counts as at least
 
 
@@ -49,13 +50,13 @@ class Grouping:
         return cls(torch.zeros_like(item).scatter(1, slot, in_order), order, slot)
 
 
-def slot_network(n_features: int, width: int) -> nn.Sequential:
-    """Takes what `inputs` gives to one number a slot."""
-    return nn.Sequential(nn.Linear(n_features + 2, width), nn.GELU(), nn.Linear(width, 1))
+def slot_network(n_inputs: int, width: int) -> nn.Sequential:
+    """Takes n_inputs numbers a slot to one."""
+    return nn.Sequential(nn.Linear(n_inputs, width), nn.GELU(), nn.Linear(width, 1))
 
 
 def inputs(slots: Slots, log_share: Tensor, logit: Tensor) -> Tensor:
-    """float32 [n, S, F + 2]: the features, each item's log share of all events, and its logit so far.
+    """float32 [n, S, F + CONTEXT]: the features, each item's log share of all events, and its logit so far.
 
     log_share: [items]. logit: [n, S].
     """

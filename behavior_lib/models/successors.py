@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.instants import instant_numbers
-from behavior_lib.models.slots import Grouping, Slots, inputs, slot_network
+from behavior_lib.models.slots import CONTEXT, Grouping, Slots, inputs, slot_network
 
 FOLDS = 4
 SOURCES = 20  # newest events whose successors are scored
@@ -63,7 +63,7 @@ class SuccessorPath(nn.Module):
         self.register_buffer("successor", torch.zeros(n_items, kept, dtype=torch.int32))
         self.register_buffer("count", torch.zeros(n_items, kept))
         self.register_buffer("by_fold", torch.zeros(0, n_items, kept), persistent=False)
-        self.network = slot_network(N_FEATURES, width)
+        self.network = slot_network(N_FEATURES + CONTEXT, width)
         # A path that knows nothing yet leaves the score as it is.
         for parameter in self.network[-1].parameters():
             nn.init.zeros_(parameter)

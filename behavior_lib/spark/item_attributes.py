@@ -24,14 +24,20 @@ def with_attributes(counts: TrainCounts, items: DataFrame, names: Sequence[str])
     """
     if not names:
         return counts
+    columns = [F.col(ITEMS.attributes)[name].alias(f"_{place}") for place, name in enumerate(names)]
+    rows = collect(items.select(ITEMS.item_index, *columns))
+    values = [rows[f"_{place}"].to_numpy(object) for place in range(len(names))]
+    empty = [name for name, texts in zip(names, values, strict=True) if all(text is None for text in texts)]
+    if empty:
+        _check_known(items, empty)
+    index = rows[ITEMS.item_index].to_numpy(np.int64)
+    return replace(counts, attributes=number_values(index, values, counts.items))
+
+
+def _check_known(items: DataFrame, names: Sequence[str]) -> None:
     known = {row[0] for row in items.select(F.explode(F.map_keys(ITEMS.attributes))).distinct().collect()}
     for name in names:
         if name not in known:
             near = nearest(name, known)
             mend = f"did you mean {near}?" if near else f"there are: {', '.join(sorted(known)) or 'none'}"
             raise ConfigError("no item has this attribute", where="model.item_attributes", value=name, mend=mend)
-    columns = [F.col(ITEMS.attributes)[name].alias(f"_{place}") for place, name in enumerate(names)]
-    rows = collect(items.select(ITEMS.item_index, *columns))
-    values = [rows[f"_{place}"].to_numpy(object) for place in range(len(names))]
-    index = rows[ITEMS.item_index].to_numpy(np.int64)
-    return replace(counts, attributes=number_values(index, values, counts.items))
