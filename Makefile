@@ -43,7 +43,7 @@ lint: setup ## Check style and formatting
 	@$(BIN)/ruff format --check .
 
 types: setup ## Check types, strictly
-	@$(BIN)/mypy --strict behavior_lib jobs
+	@$(BIN)/mypy --strict behavior_lib jobs benchmarks
 
 docs: setup ## Write docs/tables.md anew from the table definitions
 	@$(BIN)/python -m behavior_lib.tables.document
