@@ -154,16 +154,18 @@ def jit_seconds() -> float:
 
 
 def run(argv: Sequence[str]) -> dict[str, Any]:
-    """Measure everything. Returns the six figures and their details."""
+    """Measure everything. Returns the six figures and their details, or with --increment-alone the one of them."""
     arguments = parse(argv)
     with scratch(arguments.folder) as folder:
         bench = Bench(folder, arguments)
-        sizes = sorted({arguments.events, *arguments.sizes})
+        sizes = [arguments.events] if arguments.increment_alone else sorted({arguments.events, *arguments.sizes})
         for size in sizes:
             bench.generate(str(size), size)
-        for name, words in SKEWS.items() if arguments.skews else ():
+        for name, words in SKEWS.items() if arguments.skews and not arguments.increment_alone else ():
             third = str(round(arguments.events * 0.3))
             bench.generate(name, arguments.events, *(word.format(third=third) for word in words))
+        if arguments.increment_alone:
+            return _tell_increment(*_increments(bench))
         series = _measure(bench, sizes)
         spark = SparkSession.getActiveSession()
         assert spark is not None
@@ -184,6 +186,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--folder", help="where raw files and tables may lie meanwhile (the system's own)")
     parser.add_argument("--no-cold", dest="cold", action="store_false", help="leave the jobs in new processes out")
     parser.add_argument("--no-skews", dest="skews", action="store_false", help="leave the skewed variants out")
+    alone = "measure the last day beside all days before it alone: the way for sizes that take an hour"
+    parser.add_argument("--increment-alone", action="store_true", help=alone)
     return parser.parse_args(argv)
 
 
@@ -217,7 +221,7 @@ def _measure(bench: Bench, sizes: list[int]) -> dict[str, Series]:
         raise SystemExit(f"a replay was {told}")
     series["replay"].costs.append(cost)
     shutil.rmtree(place)
-    _increments(bench, series["increment"])
+    series["increment"] = _increments(bench)[1]
     for size in sizes:
         if size != events:
             series[f"etl_{size}"].rows = size
@@ -231,26 +235,37 @@ def _round(bench: Bench, raw: str) -> tuple[Cost, tuple[Cost, Path], Cost]:
     return bench.floor(raw), bench.etl(raw), bench.duckdb(raw)
 
 
-def _increments(bench: Bench, series: Series) -> None:
-    """All but the last day first, not measured; then what is left into copies of that warehouse."""
+def _increments(bench: Bench) -> tuple[Series, Series]:
+    """All but the last day first; then what is left, into copies of that warehouse. Returns both."""
     whole = bench.folder / "raw" / str(bench.arguments.events) / "generated"
     part, base = bench.folder / "raw" / "part" / "generated", bench.new_place()
     days = sorted(path.name for path in whole.glob("day=*"))
     for day in days[: DAYS - 1]:
         shutil.copytree(whole / day, part / day, copy_function=os.link)
-    for name in ("ingest", "sessionize"):
-        bench.job(name, "part", base)
+    with bench.tree.measure() as cost:
+        before = Series(bench.job("ingest", "part", base)["rows"]["read"], [cost])
+        bench.job("sessionize", "part", base)
+    say(f"the days before, {before.rows:,} rows: {cost.cpu_seconds:.1f} CPU s, {cost.seconds:.1f} s")
     for day in days[DAYS - 1 :]:
         shutil.copytree(whole / day, part / day, copy_function=os.link)
+    last = Series(0)
     for _ in range(bench.arguments.repeats):
         place = bench.new_place()
         shutil.copytree(base, place)
         with bench.tree.measure() as cost:
-            series.rows = bench.job("ingest", "part", place)["rows"]["read"]
+            last.rows = bench.job("ingest", "part", place)["rows"]["read"]
             bench.job("sessionize", "part", place)
         shutil.rmtree(place)
-        series.costs.append(cost)
-        say(f"increment of {series.rows:,} rows: {cost.cpu_seconds:.1f} CPU s, {cost.seconds:.1f} s")
+        last.costs.append(cost)
+        say(f"increment of {last.rows:,} rows: {cost.cpu_seconds:.1f} CPU s, {cost.seconds:.1f} s")
+    return before, last
+
+
+def _tell_increment(before: Series, last: Series) -> dict[str, Any]:
+    """What all days would cost is that of the days before, by the row."""
+    whole = before.cpu * (before.rows + last.rows) / before.rows
+    details = {"before": before.told(), "increment": last.told()}
+    return {"increment_ratio": round(last.cpu / whole, 3), "details": details}
 
 
 def _tell(bench: Bench, series: dict[str, Series], sizes: list[int]) -> dict[str, Any]:

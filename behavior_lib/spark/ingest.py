@@ -27,7 +27,8 @@ from behavior_lib.spark.placement import plan_placement
 from behavior_lib.spark.presence import PRESENT, absent_json_columns, with_presence
 from behavior_lib.spark.privacy import Privacy
 from behavior_lib.spark.raw import read_raw
-from behavior_lib.spark.session import session_conf
+from behavior_lib.spark.raw_files import even_tasks
+from behavior_lib.spark.session import session_settings
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE
 
@@ -126,12 +127,11 @@ class BatchIngest:
         rows = privacy.before_rules(canonical(raw, self._source))
         statistics, judged = None, None
         try:
-            with self._progress.step(f"reading and judging {len(batch.files)} files of batch {batch.batch_id}"):
+            what = f"reading and judging {len(batch.files)} files of batch {batch.batch_id}"
+            with self._progress.step(what), session_settings(self._spark, self._reading(batch)):
                 statistics = self._memory.of_batch(rows, batch)
                 judged = judge(rows, self._source, batch.accepted_at, batch.late_before, statistics)
-                # Compressing what is read once or twice costs more than it saves.
-                with session_conf(self._spark, "spark.sql.inMemoryColumnarStorage.compressed", "false"):
-                    judged = privacy.after_rules(judged).persist(StorageLevel.MEMORY_AND_DISK)
+                judged = privacy.after_rules(judged).persist(StorageLevel.MEMORY_AND_DISK)
                 counts = self._count(judged)
                 self._refuse_absent_columns(raw, batch, counts)
             is_new = batch.batch_id not in {known.batch_id for known in self.registry.batches()}
@@ -150,6 +150,11 @@ class BatchIngest:
         told = RowCounts(counts.read, written.fresh, written.duplicate, quarantined, counts.late, written.conflict)
         told.check(batch.batch_id)
         return told
+
+    def _reading(self, batch: Batch) -> dict[str, str]:
+        # Compressing what is read once or twice costs more than it saves.
+        kept = {"spark.sql.inMemoryColumnarStorage.compressed": "false"}
+        return kept | even_tasks(batch.files, self._spark.sparkContext.defaultParallelism)
 
     def _count(self, judged: DataFrame) -> _Judged:
         day = F.when(F.size(BROKEN) == 0, F.to_date(EVENTS.event_time)).alias("day")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import deltalake
@@ -23,7 +22,7 @@ from behavior_lib.spark.files import (
     report,
 )
 from behavior_lib.spark.history import REARRANGED, commits
-from behavior_lib.spark.session import session_conf
+from behavior_lib.spark.session import session_settings
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import PIPELINE_RUNS, TableSpec
 from behavior_lib.tables.ddl import table_properties
@@ -157,9 +156,7 @@ class Caretaker:
         }
         if hours < SAFE_RETENTION_HOURS:
             settings["spark.databricks.delta.retentionDurationCheck.enabled"] = "false"
-        with ExitStack() as stack:
-            for key, value in settings.items():
-                stack.enter_context(session_conf(self._spark, key, value))
+        with session_settings(self._spark, settings):
             removable = self._spark.sql(f"{statement} DRY RUN").count()
             if removable:
                 self._spark.sql(statement)

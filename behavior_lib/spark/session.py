@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from pyspark.sql import SparkSession
@@ -46,23 +46,25 @@ def start_session(name: str, config: SparkConfig) -> SparkSession:
 
 
 @contextmanager
-def session_conf(spark: SparkSession, key: str, value: str) -> Iterator[None]:
-    """Inside, one key of the session has another value."""
-    before = spark.conf.get(key, None)
-    spark.conf.set(key, value)
+def session_settings(spark: SparkSession, values: Mapping[str, str]) -> Iterator[None]:
+    """Inside, some keys of the session have other values."""
+    before = {key: spark.conf.get(key, None) for key in values}
+    for key, value in values.items():
+        spark.conf.set(key, value)
     try:
         yield
     finally:
-        if before is None:
-            spark.conf.unset(key)
-        else:
-            spark.conf.set(key, before)
+        for key, old in before.items():
+            if old is None:
+                spark.conf.unset(key)
+            else:
+                spark.conf.set(key, old)
 
 
 @contextmanager
 def local_time(spark: SparkSession, timezone: str) -> Iterator[None]:
     """Inside, times without an offset are read in `timezone`. Frames must be analysed before the block ends."""
-    with session_conf(spark, "spark.sql.session.timeZone", timezone):
+    with session_settings(spark, {"spark.sql.session.timeZone": timezone}):
         yield
 
 

@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from behavior_lib.errors import ContractBroken
 from behavior_lib.locks import hold, lock_path
 from behavior_lib.spark.schema import struct_type
+from behavior_lib.spark.session import session_settings
 from behavior_lib.spark.small_tables import local_rows
 from behavior_lib.tables import TableSpec
 from behavior_lib.tables.ddl import CHECK_PREFIX, add_check, add_column, create_table
@@ -136,7 +137,8 @@ class Tables:
         """
         self._check(spec, frame)
         once = {"spark.databricks.delta.write.txnAppId": writer, "spark.databricks.delta.write.txnVersion": str(number)}
-        with self._alone(spec), self._settings(once):
+        # They must not outlive the write: a transaction's number that is left behind makes Delta skip the next one.
+        with self._alone(spec), session_settings(self._spark, once):
             self._save(spec, frame.write.format("delta").mode("append"))
         return self.version(spec)
 
@@ -156,7 +158,8 @@ class Tables:
         """
         self._check(spec, frame)
         writer = frame.write.format("delta").mode("overwrite")
-        with self._alone(spec), self._settings(_row_groups_of(row_group) if row_group is not None else {}):
+        row_groups = _row_groups_of(row_group) if row_group is not None else {}
+        with self._alone(spec), session_settings(self._spark, row_groups):
             self._save(spec, writer.option("replaceWhere", where) if where is not None else writer)
         return self.version(spec)
 
@@ -285,19 +288,6 @@ class Tables:
             return
         with hold(lock_path(self._warehouse, f"table-{spec.name}"), f"a write of table {spec.name}", None):
             yield
-
-    @contextmanager
-    def _settings(self, values: Mapping[str, str]) -> Iterator[None]:
-        """Settings of the session for one write. They must not outlive it: a transaction's number that is left behind
-        makes Delta skip the next write.
-        """
-        for key, value in values.items():
-            self._spark.conf.set(key, value)
-        try:
-            yield
-        finally:
-            for key in values:
-                self._spark.conf.unset(key)
 
     def _delta(self, spec: TableSpec) -> DeltaTable:
         self._ensure(spec)

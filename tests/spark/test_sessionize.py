@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from behavior_lib.errors import ConfigError
 from behavior_lib.spark import sessionize as sessionizing
-from behavior_lib.spark.session import session_conf
+from behavior_lib.spark.session import session_settings
 from behavior_lib.spark.sessionize import (
     Spread,
     events_with_sessions,
@@ -233,7 +233,7 @@ def test_an_update_reads_only_the_days_of_the_touched_sessions(spark, events, ta
     late = event("u1", "2017-01-05 10:10:00")
     new = events(late).withColumn("_commit_version", F.lit(2).cast("bigint"))
     # As where the touched sessions are too many to be sent to the events.
-    with session_conf(spark, "spark.sql.autoBroadcastJoinThreshold", "-1"):
+    with session_settings(spark, {"spark.sql.autoBroadcastJoinThreshold": "-1"}):
         touched = find_touched(stored, new, GAP, 0, microseconds("2017-01-05 10:10:00"))
         changes = update_sessions(touched, tables.read(EVENTS), new, GAP, 0)
         plan = changes.changed._jdf.queryExecution().executedPlan().toString()
