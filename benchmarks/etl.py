@@ -301,6 +301,7 @@ def _tell(bench: Bench, series: dict[str, Series], sizes: list[int]) -> dict[str
                 name: round(shuffled(stages_of(name)) / series[name].rows, 1) for name in (*skews, largest)
             },
             "task_skew": skews,
+            "task_skew_of_cpu": {name: worst_skew(stages_of(name), of_cpu=True) for name in skews},
             "heaviest_stages": {name: heaviest(stages_of(name)) for name in (*skews, largest, "floor", "increment")},
         },
     }

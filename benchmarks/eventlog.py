@@ -17,13 +17,13 @@ MIN_SHARE, MIN_TASKS = 0.05, 3
 
 @dataclass
 class Stage:
-    """One attempt of one stage. seconds: of each task, from launch to finish; bytes: summed over tasks."""
+    """One attempt of one stage. seconds: of each task, launch to finish; cpu: of each; bytes: summed over tasks."""
 
     name: str = ""
     operators: str = ""
     submitted: float = 0.0
     seconds: list[float] = field(default_factory=list)
-    cpu_seconds: float = 0.0
+    cpu: list[float] = field(default_factory=list)
     gc_seconds: float = 0.0
     input_bytes: int = 0
     shuffle_write_bytes: int = 0
@@ -31,9 +31,19 @@ class Stage:
     spilled_bytes: int = 0
 
     @property
+    def cpu_seconds(self) -> float:
+        """Of all tasks."""
+        return sum(self.cpu)
+
+    @property
     def skew(self) -> float:
         """Slowest task ÷ median task."""
         return max(self.seconds) / max(median(self.seconds), 1e-3)
+
+    @property
+    def cpu_skew(self) -> float:
+        """The same of CPU seconds, which say how evenly the work is shared where others use the machine too."""
+        return max(self.cpu) / max(median(self.cpu), 1e-3)
 
     def told(self) -> dict[str, Any]:
         """The stage as figures."""
@@ -44,6 +54,7 @@ class Stage:
             "cpu_seconds": round(self.cpu_seconds, 2),
             "gc_seconds": round(self.gc_seconds, 2),
             "slowest_to_median": round(self.skew, 2),
+            "cpu_slowest_to_median": round(self.cpu_skew, 2),
             "input_mb": round(self.input_bytes / 1e6, 1),
             "shuffle_write_mb": round(self.shuffle_write_bytes / 1e6, 1),
             "shuffle_read_mb": round(self.shuffle_read_bytes / 1e6, 1),
@@ -72,11 +83,11 @@ def shuffled(stages: Iterable[Stage]) -> int:
     return sum(stage.shuffle_write_bytes for stage in stages)
 
 
-def worst_skew(stages: list[Stage]) -> float | None:
+def worst_skew(stages: list[Stage], *, of_cpu: bool = False) -> float | None:
     """Slowest ÷ median task of the stage where it is largest, among those that matter; None where none does."""
     whole = sum(sum(stage.seconds) for stage in stages)
-    weighty = [s.skew for s in stages if len(s.seconds) >= MIN_TASKS and sum(s.seconds) >= MIN_SHARE * whole]
-    return round(max(weighty), 2) if weighty else None
+    weighty = [s for s in stages if len(s.seconds) >= MIN_TASKS and sum(s.seconds) >= MIN_SHARE * whole]
+    return round(max(s.cpu_skew if of_cpu else s.skew for s in weighty), 2) if weighty else None
 
 
 def heaviest(stages: list[Stage], number: int = 5) -> list[dict[str, Any]]:
@@ -105,7 +116,7 @@ def _add(stages: dict[tuple[str, int, int], Stage], log: str, event: dict[str, A
     if info["Failed"] or info["Killed"] or metrics is None:
         return
     stage.seconds.append((info["Finish Time"] - info["Launch Time"]) / 1e3)
-    stage.cpu_seconds += (metrics["Executor CPU Time"] + metrics["Executor Deserialize CPU Time"]) / 1e9
+    stage.cpu.append((metrics["Executor CPU Time"] + metrics["Executor Deserialize CPU Time"]) / 1e9)
     stage.gc_seconds += metrics["JVM GC Time"] / 1e3
     stage.input_bytes += metrics["Input Metrics"]["Bytes Read"]
     stage.shuffle_write_bytes += metrics["Shuffle Write Metrics"]["Shuffle Bytes Written"]

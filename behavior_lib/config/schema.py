@@ -202,6 +202,7 @@ class ModelConfig:
     prefixes: list[int] = field(default_factory=list)  # widths at which the head of each vector is a good vector too
     # What is learned, by weight: next_item, and what behavior_lib/models/objectives has beside it. 0 leaves one out.
     objectives: dict[str, float] = field(default_factory=lambda: {"next_item": 1.0})
+    session_gap: str | None = None  # what next_session takes for the end of a session, as 30m; null: the source's
     loss: LossName = LossName.sampled_softmax  # of the vectors, over the catalogue; softmax holds positions * items
     # How negatives are drawn; null: as in the loss's paper, popularity for sampled_softmax, uniform for gbce, bce, bpr.
     negative_sampling: SamplingName | None = None

@@ -31,7 +31,8 @@ class ModelSpec:
     not there weighs nothing. pooling: how states become a user (pooling.py). similarity, temperature: how users and
     items are compared (similarity.py). prefixes: widths below dimension at which the head of each vector is to be a
     good vector too. item_attributes: what is known of items and read (attributes.py); attribute_values: the highest
-    number of one of their values + 1. blend: what the paths are added to is weighed where they learn (NextItem).
+    number of one of their values + 1. session_gap: seconds of silence that a session may
+    hold, for next_session. blend: what the paths are added to is weighed where they learn (NextItem).
     """
 
     name: str
@@ -62,6 +63,7 @@ class ModelSpec:
     prefixes: Sequence[int] = field(default_factory=list)
     item_attributes: Sequence[str] = field(default_factory=list)
     attribute_values: int = 0
+    session_gap: int = 1800
     blend: bool = False
     objectives: Mapping[str, float] = field(default_factory=lambda: {"next_item": 1.0})
 

@@ -1,4 +1,4 @@
-"""Events of one instant are a set: where instants end, and what the next one holds.
+"""Events of one instant are a set, and so are those of one session: where they end, and what the next one holds.
 
 A basket's events share one time, and their order in the table is a hash's. So a target is always an item of the *next*
 instant, never a neighbour inside the same one, and it is predicted from an instant's end, when all of it was seen.
@@ -19,6 +19,7 @@ class InstantEnds:
     """The last events of all instants that have a next instant in the same row; m of them, row by row.
 
     row, column: int64 [m], where the end is. start, end: int64 [m], the columns of the next instant, end excluded.
+    Sessions are instants in which events lie further apart.
     """
 
     row: Tensor
@@ -44,16 +45,16 @@ class InstantEnds:
         return owner, item_index[self.row[owner], self.start[owner] + within]
 
 
-def instant_numbers(batch: Batch) -> Tensor:
-    """int64 [n, L]: 0 for a row's first instant, rising by one with every gap that is not 0; the padding has L."""
-    later = batch.gap_seconds != 0
+def instant_numbers(batch: Batch, longest_gap: int = 0) -> Tensor:
+    """int64 [n, L]: 0 for a row's first instant, rising by one with every gap above longest_gap; the padding has L."""
+    later = batch.gap_seconds > longest_gap
     later[:, 0] = False
     return later.cumsum(1).masked_fill(~batch.present, batch.columns)
 
 
-def instant_ends(batch: Batch) -> InstantEnds:
-    """Find them."""
-    number = instant_numbers(batch)
+def instant_ends(batch: Batch, longest_gap: int = 0) -> InstantEnds:
+    """Find them. longest_gap: seconds between two events of one instant, or of one session."""
+    number = instant_numbers(batch, longest_gap)
     is_end = torch.zeros_like(batch.present)
     is_end[:, :-1] = (number[:, 1:] != number[:, :-1]) & batch.present[:, 1:]
     row, column = is_end.nonzero(as_tuple=True)

@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from behavior_lib.config import load_source
+from behavior_lib.config.duration import parse_duration
 from behavior_lib.config.schema import (
     BatchOf,
     CommunicatorName,
@@ -23,7 +25,7 @@ from behavior_lib.data.snapshot import TrainCounts
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.losses import sampling_of
-from behavior_lib.models.objectives.chosen import check_objectives
+from behavior_lib.models.objectives.chosen import NEXT_SESSION, check_objectives
 from behavior_lib.train.settings import SCALES, FitSettings, RunSettings
 
 
@@ -48,6 +50,7 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
             "prefixes": list(model.prefixes),
             "item_attributes": list(model.item_attributes),
             "attribute_values": counts.attribute_values,
+            "session_gap": _session_gap(config),
         }
     )
     fit = FitSettings(
@@ -65,6 +68,17 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
     place = train.checkpoints if "://" in train.checkpoints else str(Path(train.checkpoints).absolute())
     own = {"spec": spec, "fit": fit, "workers": workers, "folder": str(folder.absolute()), "checkpoints": place}
     return RunSettings(**_alike(RunSettings, train) | own | {"attributes": counts.attributes_digest()})
+
+
+def _session_gap(config: Config) -> int:
+    """Seconds. The source is asked only where it matters."""
+    if config.model.session_gap is not None:
+        gap = parse_duration(config.model.session_gap, "model.session_gap")
+    elif config.model.objectives.get(NEXT_SESSION, 0) > 0:
+        gap = load_source(config).gap
+    else:
+        return ModelSpec.session_gap
+    return int(gap.total_seconds())
 
 
 def _alike(kind: type, *sections: object) -> dict[str, Any]:

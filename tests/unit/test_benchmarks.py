@@ -27,14 +27,14 @@ from benchmarks.processes import ProcessTree, kill_tree, run_cold
 WITHOUT_CUSTOMER = dataclasses.replace(GENERATED, key=("request", "occurred_at"))
 
 
-def task(stage: int, milliseconds: int, written: int = 0, failed: bool = False) -> dict:
+def task(stage: int, milliseconds: int, written: int = 0, failed: bool = False, cpu: int = 1) -> dict:
     return {
         "Event": "SparkListenerTaskEnd",
         "Stage ID": stage,
         "Stage Attempt ID": 0,
         "Task Info": {"Launch Time": 1000, "Finish Time": 1000 + milliseconds, "Failed": failed, "Killed": False},
         "Task Metrics": {
-            "Executor CPU Time": 10**9,
+            "Executor CPU Time": cpu * 10**9,
             "Executor Deserialize CPU Time": 10**8,
             "JVM GC Time": 20,
             "Disk Bytes Spilled": 0,
@@ -61,7 +61,7 @@ def stages(tmp_path):
         # Without a third task there is no median worth the name.
         *(task(2, ms) for ms in (100, 5000)),
         stage_end(2, 11_000),
-        *(task(3, ms) for ms in (1, 1, 50)),
+        *(task(3, ms, cpu=ms) for ms in (1, 1, 50)),
         stage_end(3, 12_000),
     ]
     (tmp_path / "local-1").write_text("\n".join(json.dumps(event) for event in events) + "\n")
@@ -79,6 +79,7 @@ def test_bytes_and_task_times_of_each_stage(stages):
         "cpu_seconds": 3.3,
         "gc_seconds": 0.06,
         "slowest_to_median": 3.0,
+        "cpu_slowest_to_median": 1.0,
         "input_mb": 0.0,
         "shuffle_write_mb": 0.0,
         "shuffle_read_mb": 0.0,
@@ -88,6 +89,8 @@ def test_bytes_and_task_times_of_each_stage(stages):
 
 def test_skew_is_told_of_stages_that_matter(stages):
     assert worst_skew(stages) == 3.0
+    assert worst_skew(stages, of_cpu=True) == 1.0
+    assert stages[2].cpu_skew == pytest.approx(50.1 / 1.1)
     assert worst_skew(stages[1:2]) is None
     assert [stage.submitted for stage in between(stages, 10.5, 12.0)] == [11.0, 12.0]
 

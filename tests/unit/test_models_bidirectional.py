@@ -20,7 +20,7 @@ from tests.sequences_example import histories
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 COUNTS = torch.tensor([0, 0, 0, *[4] * (N_ITEMS - 3)])
-CAUSAL_ONLY = ("next_item", "later_items", "next_type", "next_time", "next_value")
+CAUSAL_ONLY = ("next_item", "next_session", "later_items", "next_type", "next_time", "next_value")
 
 
 def model_of(variant="bidirectional", **changes):

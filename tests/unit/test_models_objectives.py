@@ -93,7 +93,7 @@ def test_it_can_be_learned_and_moves_all_that_it_has(name):
     random = np.random.default_rng(0)
     starts = random.integers(3, N_ITEMS, 24)
     lists = [[3 + int(start + step) % 9 for step in range(8)] for start in starts]
-    objective, task = prepared(name, lists, [[0, *[60] * 7] for _ in lists])
+    objective, task = prepared(name, lists, [[0, *[7200] * 7] for _ in lists])
     optimizer = torch.optim.Adam([*objective.parameters(), *task.model.parameters()], lr=0.05)
     losses = []
     for _ in range(25):
@@ -214,6 +214,16 @@ def test_later_items_are_told_from_those_of_other_anchors_by_numpy():
             others = [value for value, item in zip(logits, items, strict=True) if item != items[anchor]]
             surprises.append(np.log(np.exp([logits[anchor], *others]).sum()) - logits[anchor])
     assert float(objective(task).detach()) == pytest.approx(np.mean(surprises), rel=1e-5)
+
+
+def test_the_next_session_is_a_set_behind_a_silence_longer_than_the_gap():
+    lists = [[3, 4, 3, 5, 2, 5, 7, 6], [7, 8]]
+    objective, task = prepared("next_session", lists, [[0, 0, 1800, 1801, 0, 60, 0, 86_400], [0, 60]])
+    logits = task.model.items(torch.arange(N_ITEMS)).detach().numpy() @ task.states[0].detach().numpy().T
+    surprise = np.log(np.exp(logits).sum(0)) - logits
+    # The 5 counts once, the unknown item not at all; 1,800 seconds are still one session, and 60 always are.
+    expected = (surprise[5, 2] + surprise[7, 2] + surprise[6, 6]) / 3
+    assert float(objective(task).detach()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_time_and_value_of_the_next_instant_are_normal_logarithms():

@@ -10,6 +10,7 @@ from behavior_lib.config import load
 from behavior_lib.config.schema import PoolingName, SimilarityName
 from behavior_lib.data.snapshot import TrainCounts
 from behavior_lib.errors import ConfigError
+from behavior_lib.layout import conf_root
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.build import build_model, load_model, save_model
 from behavior_lib.models.instants import instant_ends
@@ -208,6 +209,17 @@ def test_all_of_it_survives_a_folder(tmp_path):
 def planned(tmp_path, *changes):
     paths = [f"paths.{name}={tmp_path / name}" for name in ("raw", "warehouse", "var")]
     return plan(load("test", "train", [*paths, *changes]).config, TrainCounts(COUNTS.numpy(), 4, 8, 30, 10), tmp_path)
+
+
+def test_sessions_end_where_the_source_ends_them_or_the_model_says(tmp_path):
+    asked, source = "model.objectives.next_session=1", tmp_path / "log.yaml"
+    ready = (conf_root() / "sources" / "web_access_log.yaml").read_text()
+    source.write_text(ready.replace("session_gap: 30m", "session_gap: 45m"))
+    assert planned(tmp_path, f"source={source}").spec.session_gap == 1800  # nothing asks for it
+    assert planned(tmp_path, f"source={source}", asked).spec.session_gap == 2700
+    assert planned(tmp_path, asked, "model.session_gap=2h").spec.session_gap == 7200
+    with pytest.raises(ConfigError, match="not a duration in model.session_gap: 'soon'"):
+        planned(tmp_path, asked, "model.session_gap=soon")
 
 
 def test_the_configuration_reaches_the_spec(tmp_path):

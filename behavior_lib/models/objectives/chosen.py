@@ -16,14 +16,15 @@ from behavior_lib.models.objectives.base import Encodes, Objective, Task
 from behavior_lib.models.objectives.contrastive import Augmentations, SubSequences
 from behavior_lib.models.objectives.corrupted import Order, ReplacedItems
 from behavior_lib.models.objectives.masked import MaskedItems, MaskedSpans
-from behavior_lib.models.objectives.upcoming import LaterItems, NextTime, NextType, NextValue
+from behavior_lib.models.objectives.upcoming import LaterItems, NextSession, NextTime, NextType, NextValue
 
-NEXT_ITEM, MASKED_ITEMS = "next_item", "masked_items"  # the first is the model's own
+NEXT_ITEM, MASKED_ITEMS, NEXT_SESSION = "next_item", "masked_items", "next_session"  # the first is the model's own
 OBJECTIVES: dict[str, type[Objective]] = {
     MASKED_ITEMS: MaskedItems,
     "masked_spans": MaskedSpans,
     "sub_sequences": SubSequences,
     "augmentations": Augmentations,
+    NEXT_SESSION: NextSession,
     "later_items": LaterItems,
     "next_type": NextType,
     "next_time": NextTime,

@@ -1,4 +1,4 @@
-"""What comes next, beside the item: later events told apart, the type, the time and the value of the next instant."""
+"""What comes next, beside the item: the next session, later events told apart, type, time and value."""
 
 from __future__ import annotations
 
@@ -51,6 +51,30 @@ class LaterItems(Objective):
             own = torch.arange(len(item), device=item.device)
             losses.append(F.cross_entropy(logits.masked_fill(same, -torch.inf), own))
         return torch.stack(losses).mean()
+
+
+class NextSession(Objective):
+    """The items of the next session, a silence of more than spec.session_gap away, each once however often it is there.
+
+    The user after a session is asked, by the spec's loss over the catalogue: the next basket or visit as a set, as
+    evaluation asks for it (Yu et al. 2016, "A dynamic recurrent model for next basket recommendation").
+    """
+
+    needs_causal = True
+
+    def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
+        """See Objective."""
+        super().__init__(spec, item_counts)
+        self.session_gap, self.n_items = spec.session_gap, spec.n_items
+
+    def forward(self, task: Task) -> Tensor:
+        """As item_loss takes the mean."""
+        ends = instant_ends(task.batch, self.session_gap)
+        owner, items = ends.targets(task.batch.item_index)
+        known = items >= FIRST_INDEX
+        pairs = torch.unique(owner[known] * self.n_items + items[known])
+        states = task.states[ends.row, ends.column]
+        return task.model.item_loss(states, pairs // self.n_items, pairs % self.n_items, task.drawn)
 
 
 class NextType(Objective):
