@@ -68,6 +68,7 @@ DEVELOP = [
     "pre-commit>=3.7,<5",
     "pytest>=8,<10",
     "pytest-xdist>=3.5,<4",
+    "pytrec_eval-terrier>=0.5.6,<1",  # trec_eval: a second implementation of the ranking metrics, for tests
     "ruff>=0.6,<1",
     *S3,
     "setuptools>=77,<85",
