@@ -275,6 +275,8 @@ class TuneConfig:
 class EvaluateConfig:
     k: int = 10  # places that count in the headline, the gate and the report
     more_k: list[int] = field(default_factory=lambda: [1, 5, 20])  # figures of as many places stand beside it
+    # Names in items.attributes by whose values a list is compared with the user's past, beside the items' popularity.
+    calibration_attributes: list[str] = field(default_factory=list)
     recent_days: int = 28  # window of the recent-popularity baseline
     # What is judged beside the model: behavior_lib/evaluation/baselines. als, Spark's own, is there too.
     baselines: list[str] = field(

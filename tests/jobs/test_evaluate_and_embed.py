@@ -165,7 +165,7 @@ def test_versions_are_compared_with_the_first_on_the_same_users(warehouse, job, 
     compared = run(Job("compare", load("test", "compare", [*warehouse, *names])))
     assert compared["versions"] == {"champion": 1, "2": 2}
     assert (compared["compared_with"], compared["split"]) == ("champion", "test")
-    for name in ("ndcg@10", "coverage@10", "novelty@10"):
+    for name in ("ndcg@10", "coverage@10", "novelty@10", "miscalibration@10"):
         assert compared["metrics"][f"test.champion.{name}"] == told["metrics"][f"test.model.{name}"]
     difference = compared["differences"]["2"]["mrr"]
     figures = compared["metrics"]

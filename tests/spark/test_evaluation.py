@@ -39,7 +39,13 @@ def seen(spark):
     start = datetime(2017, 1, 1, tzinfo=UTC)
     since = {"a": start, "b": start, "late": CUT.replace(tzinfo=UTC)}
     items = [
-        {ITEMS.item_id: name, ITEMS.item_index: index, ITEMS.n_events: 1, ITEMS.known_from: since[name]}
+        {
+            ITEMS.item_id: name,
+            ITEMS.item_index: index,
+            ITEMS.n_events: 1,
+            ITEMS.known_from: since[name],
+            ITEMS.attributes: {"kind": "tea" if name == "b" else "cola"},
+        }
         for index, name in enumerate(since, 3)
     ]
     users = JudgedUsers(np.array(["u", "v"], dtype=object), None, np.array([[3], [4]]), CUT)
@@ -68,6 +74,13 @@ def test_scores_are_of_what_was_seen(seen):
     assert own[0, 3] > own[0, 4] > own[0, 5]
     assert decayed[0, 3] > decayed[0, 4] > decayed[0, 5]
     assert own[1, 3] == own[1, 4] > own[1, 5]
+
+
+def test_what_was_seen_is_grouped_by_popularity_and_attribute(seen):
+    background = baselines(*seen, 6, EvaluateConfig(baselines=[], calibration_attributes=["kind"])).background
+    past = {name: grouping.of_counts(background.own).tolist() for name, grouping in background.groupings.items()}
+    # By index: "a", 3, is the one item of the head; the values are in the order of cola, tea.
+    assert past == {"miscalibration": [[2, 0, 1], [0, 0, 0]], "miscalibration_kind": [[0, 2, 1], [0, 0, 0]]}
 
 
 def test_too_many_events_leave_out_what_needs_them_all(seen):
