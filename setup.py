@@ -37,6 +37,7 @@ REQUIRES = [
     "safetensors>=0.4,<1",
     "scikit-learn>=1.4,<2",
     "scipy>=1.12,<2",
+    "threadpoolctl>=3.1,<4",
     "Jinja2>=3.1,<4",
     "PyYAML>=6,<7",
     "packaging>=23",

@@ -306,7 +306,7 @@ class CompareConfig:
 
 @dataclass
 class ProbeConfig:
-    """How well labels that no model saw are told from user vectors, by nested cross-validation."""
+    """What is in user vectors: how well labels that no model saw are told by nested cross-validation, and clusters."""
 
     model: str = "champion"  # version or alias of mlflow.model_name
     split: str = "test"  # or validation: whose cut; features know the events before it, future labels those after it
@@ -316,6 +316,7 @@ class ProbeConfig:
     inner_folds: int = 5  # of what a fold leaves: they choose the learner and its setting
     repeats: int = 3  # of the whole, each with other folds
     dimension: int | None = None  # numbers that TF-IDF is reduced to; null: as many as the vectors have
+    clusters: int = 8  # of the vectors, by k-means, of which is told how firm and how distinct they are; 0: none
     most_users: int = 20_000  # above, users are drawn; those with labels of the source come first
     most_events: int = 20_000_000  # of those users, on the driver (some 100 bytes each)
 

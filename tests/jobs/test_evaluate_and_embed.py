@@ -250,7 +250,7 @@ def probe_job(warehouse, registry, *settings):
 
 def test_probes_tell_what_comes_after_the_cut(warehouse, new_version, capsys):
     registry, _ = new_version()
-    told = run(probe_job(warehouse, registry, "probe.leave_out=[spend]"))
+    told = run(probe_job(warehouse, registry, "probe.leave_out=[spend]", "probe.clusters=4"))
     files = str(DATA / "complete_journey" / "transactions" / "*" / "*.json.gz")
     n_users, n_active = duckdb.execute(
         """select count(*) filter (first < '2017-12-01'), count(*) filter (first < '2017-12-01' and is_active) from (
@@ -269,11 +269,17 @@ def test_probes_tell_what_comes_after_the_cut(warehouse, new_version, capsys):
     assert set(told["left_out"]) == {"age_55_or_more", "income_75k_or_more", "household_of_3_or_more"}
     assert told["left_out"]["age_55_or_more"] == "1 users for whom it is true, and 4 are needed"
     assert told["tables"].keys() == {"pipeline_runs"}
+    of_clusters = {name: value for name, value in told["metrics"].items() if name.startswith("clusters.")}
+    figures = ("seeds", "halves", "silhouette")
+    assert set(of_clusters) == {f"clusters.{name}.{figure}" for name in ("vectors", "shuffled") for figure in figures}
+    assert all(-1 <= value <= 1 for value in of_clusters.values())
 
     refused = {
         "probe.leave_out=[spent]": r"no such label in probe.leave_out: 'spent'; did you mean spend\?",
         "probe.split=train": "no such split in probe.split: 'train'; give test or validation",
         "probe.inner_folds=1": "probe.inner_folds must be at least 2: 1",
+        "probe.clusters=-1": "probe.clusters must be at least 0: -1",
+        "probe.clusters=1": "one cluster is all there is in probe.clusters: 1; give 2 or more, or 0 for none",
         "probe.most_events=100": "the users have more events than probe.most_events",
     }
     for setting, sentence in refused.items():
@@ -287,7 +293,7 @@ def test_probes_tell_what_comes_after_the_cut(warehouse, new_version, capsys):
         run(probe_job(warehouse, registry, f"probe.model={refit.version}", "probe.split=validation"))
 
 
-def test_probes_judge_the_labels_of_the_source(warehouse, new_version, tmp_path):
+def test_probes_judge_the_labels_of_the_source(warehouse, new_version, tmp_path, capsys):
     """Who bought much is planted: counting tells it, and it is unknown of a tenth, and of one who never came."""
     registry, _ = new_version()
     files = str(DATA / "complete_journey" / "transactions" / "*" / "*.json.gz")
@@ -301,7 +307,9 @@ def test_probes_judge_the_labels_of_the_source(warehouse, new_version, tmp_path)
     users = {"format": "csv", "path": str(tmp_path / "users.csv"), "options": {"header": "true"}, "user_id": "id"}
     (tmp_path / "shop.yaml").write_text(yaml.safe_dump({**source, "users": {**users, "labels": labels}}))
     chosen = (f"source={tmp_path / 'shop.yaml'}", "probe.leave_out=[active,spend]", "probe.split=validation")
+    chosen += ("probe.clusters=9",)
     probes = run(probe_job(warehouse, registry, *chosen))["probes"]
+    assert "9 clusters are not judged: 48 users, and 90 are needed (probe.clusters)" in capsys.readouterr().err
     assert list(probes) == ["busy", "n_lines"]
     assert (probes["busy"]["users"], probes["n_lines"]["users"]) == (43, 48)
     assert probes["busy"]["true"] == sum(line.endswith(",True") for line in told)
