@@ -301,6 +301,8 @@ class EvaluateConfig:
 @dataclass
 class CompareConfig:
     models: list[str] = field(default_factory=list)  # versions or aliases of mlflow.model_name; others beside the first
+    # How the vectors of the first may be kept: float16, int8, binary, first_N (numbers); each ranks beside float32.
+    vectors: list[str] = field(default_factory=list)
     split: str = "test"  # or validation
 
 

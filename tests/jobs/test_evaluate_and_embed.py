@@ -179,6 +179,25 @@ def test_versions_are_compared_with_the_first_on_the_same_users(warehouse, job, 
             run(Job("compare", load("test", "compare", [*warehouse, names[0], f"compare.models={models}"])))
 
 
+def test_vectors_that_are_kept_in_fewer_bytes_rank_beside_the_whole_ones(warehouse, new_version):
+    registry, _ = new_version()
+    names = [f"mlflow.model_name={registry.model_name}", "compare.models=[1]"]
+
+    def kept(codecs):
+        return run(Job("compare", load("test", "compare", [*warehouse, *names, f"compare.vectors=[{codecs}]"])))
+
+    told = kept("int8,first_4,first_8")
+    assert (told["versions"], "differences" in told) == ({"1": 1}, False)
+    found = told["vectors"]
+    assert found["bytes"] == {"float32": 32, "int8": 12, "first_4": 16, "first_8": 32}
+    figures = found["metrics"]
+    assert {name.split(".")[1] for name in figures} == {*found["bytes"], "model"}
+    assert figures["test.first_8.mrr"] == figures["test.float32.mrr"] != figures["test.first_4.mrr"]
+    assert found["differences"]["first_8"]["mrr"] == {"value": 0, "standard_error": 0}
+    with pytest.raises(ConfigError, match=r"vectors cannot be kept so in compare.vectors: 'int9'; did you mean int8\?"):
+        kept("int9")
+
+
 def test_without_a_model_both_jobs_say_what_to_run(job, warehouse):
     with pytest.raises(ConfigError, match=r"unknown baseline in evaluate.baselines: 'eas'; did you mean ease\?"):
         run(Job("evaluate", load("test", "evaluate", [*warehouse, "evaluate.baselines=[eas]"])))
