@@ -37,6 +37,7 @@ REQUIRES = [
     "safetensors>=0.4,<1",
     "scikit-learn>=1.4,<2",
     "scipy>=1.12,<2",
+    "threadpoolctl>=3.1,<4",
     "Jinja2>=3.1,<4",
     "PyYAML>=6,<7",
     "packaging>=23",
@@ -68,6 +69,7 @@ DEVELOP = [
     "pre-commit>=3.7,<5",
     "pytest>=8,<10",
     "pytest-xdist>=3.5,<4",
+    "pytrec_eval-terrier>=0.5.6,<1",  # trec_eval: a second implementation of the ranking metrics, for tests
     "ruff>=0.6,<1",
     *S3,
     "setuptools>=77,<85",

@@ -1,4 +1,4 @@
-"""Ask how well labels that the model never saw are told from its user vectors, beside dumb features."""
+"""Ask what is in user vectors: how well labels that the model never saw are told from them, and how they cluster."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -11,6 +11,7 @@ from behavior_lib.config.keys import nearest
 from behavior_lib.config.schema import SplitKind
 from behavior_lib.config.source import ACTIVE, SPEND
 from behavior_lib.errors import ConfigError, DataRefused
+from behavior_lib.evaluation.clustering import cluster, objection
 from behavior_lib.evaluation.probes import Label, Plan, Probed, probe
 from behavior_lib.evaluation.probes_table import as_table
 from behavior_lib.inference.encoder import read_bundle
@@ -27,7 +28,7 @@ FUTURE = (ACTIVE, SPEND)
 
 
 def run(job: Job) -> Summary:
-    """Judge every label that the source has, and those of what comes after the cut, and tell the figures."""
+    """Judge every label that the source has, those of what comes after the cut, and clusters, and tell the figures."""
     _check(job)
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
     model = registry.find(job.config.probe.model)
@@ -48,12 +49,13 @@ def run(job: Job) -> Summary:
     for label in wanted:
         with job.progress.step(f"probing {label.name} of {len(label.known):,} users"):
             found.append(probe(gathered.panel, label, plan))
+    clusters = _clusters(job, gathered)
     ends = cut + timedelta(days=job.config.probe.horizon_days)
     if newest < ends and any(each.label.name in FUTURE for each in found):
         job.progress.warn(f"what comes after the cut is known up to {newest} alone, not {ends}")
     job.progress.show(as_table(found, f"{model.name} version {model.version}, users as of {cut}"))
     extra = {"model_version": model.version, "cut": cut.isoformat(), "left_out": left_out, **_told(found)}
-    return Summary(inputs=inputs, metrics=_metrics(found), extra=extra)
+    return Summary(inputs=inputs, metrics={**_metrics(found), **clusters}, extra=extra)
 
 
 def _check(job: Job) -> None:
@@ -61,11 +63,14 @@ def _check(job: Job) -> None:
     if config.split not in (TEST, VALIDATION):
         mend = f"give {TEST} or {VALIDATION}"
         raise ConfigError("no such split", where="probe.split", value=config.split, mend=mend)
-    least = {"folds": 2, "inner_folds": 2, "repeats": 1, "horizon_days": 1, "most_users": 1, "dimension": 1}
-    for key, lowest in least.items():
+    positive = dict.fromkeys(("repeats", "horizon_days", "most_users", "dimension"), 1)
+    for key, lowest in {"folds": 2, "inner_folds": 2, **positive, "clusters": 0}.items():
         value = getattr(config, key)
         if value is not None and value < lowest:
             raise ConfigError(f"probe.{key} must be at least {lowest}", value=value, mend=f"--set probe.{key}=…")
+    if config.clusters == 1:
+        mend = "give 2 or more, or 0 for none"
+        raise ConfigError("one cluster is all there is", where="probe.clusters", value=1, mend=mend)
     known = [*(job.source.users.labels if job.source.users is not None else ()), *FUTURE]
     for name in config.leave_out:
         if name not in known:
@@ -116,6 +121,26 @@ def _sorted_out(job: Job, labels: Sequence[Label], plan: Plan) -> tuple[list[Lab
         mend = "the warnings say why; name more labels in users.labels, or ask for fewer folds"
         raise DataRefused("no label can be judged", where=f"source {job.source.name}", value=list(left_out), mend=mend)
     return judged, left_out
+
+
+def _clusters(job: Job, gathered: Gathered) -> dict[str, float]:
+    """How firm and how distinct clusters of the vectors are, by name; nothing where there are none to judge."""
+    vectors, n_clusters = gathered.panel.vectors, job.config.probe.clusters
+    if not n_clusters:
+        return {}
+    if (reason := objection(vectors, n_clusters)) is not None:
+        job.progress.warn(f"{n_clusters} clusters are not judged: {reason} (probe.clusters)")
+        return {}
+    with job.progress.step(f"clustering {len(vectors):,} users"):
+        found = cluster(vectors, n_clusters, job.config.seed)
+    for name, clusters in found.items():
+        told = ", ".join(f"{figure} {value:.3f}" for figure, value in clusters.figures().items())
+        job.progress.say(f"{n_clusters} clusters of {name}: {told}")
+    return {
+        f"clusters.{name}.{figure}": value
+        for name, clusters in found.items()
+        for figure, value in clusters.figures().items()
+    }
 
 
 def _metrics(found: Iterable[Probed]) -> dict[str, float]:

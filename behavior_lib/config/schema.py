@@ -276,6 +276,8 @@ class TuneConfig:
 class EvaluateConfig:
     k: int = 10  # places that count in the headline, the gate and the report
     more_k: list[int] = field(default_factory=lambda: [1, 5, 20])  # figures of as many places stand beside it
+    # Names in items.attributes by whose values a list is compared with the user's past, beside the items' popularity.
+    calibration_attributes: list[str] = field(default_factory=list)
     recent_days: int = 28  # window of the recent-popularity baseline
     # What is judged beside the model: behavior_lib/evaluation/baselines. als, Spark's own, is there too.
     baselines: list[str] = field(
@@ -300,12 +302,14 @@ class EvaluateConfig:
 @dataclass
 class CompareConfig:
     models: list[str] = field(default_factory=list)  # versions or aliases of mlflow.model_name; others beside the first
+    # How the vectors of the first may be kept: float16, int8, binary, first_N (numbers); each ranks beside float32.
+    vectors: list[str] = field(default_factory=list)
     split: str = "test"  # or validation
 
 
 @dataclass
 class ProbeConfig:
-    """How well labels that no model saw are told from user vectors, by nested cross-validation."""
+    """What is in user vectors: how well labels that no model saw are told by nested cross-validation, and clusters."""
 
     model: str = "champion"  # version or alias of mlflow.model_name
     split: str = "test"  # or validation: whose cut; features know the events before it, future labels those after it
@@ -315,6 +319,7 @@ class ProbeConfig:
     inner_folds: int = 5  # of what a fold leaves: they choose the learner and its setting
     repeats: int = 3  # of the whole, each with other folds
     dimension: int | None = None  # numbers that TF-IDF is reduced to; null: as many as the vectors have
+    clusters: int = 8  # of the vectors, by k-means, of which is told how firm and how distinct they are; 0: none
     most_users: int = 20_000  # above, users are drawn; those with labels of the source come first
     most_events: int = 20_000_000  # of those users, on the driver (some 100 bytes each)
 

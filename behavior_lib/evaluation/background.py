@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from behavior_lib.evaluation.calibration import Grouping, miscalibration
 from behavior_lib.evaluation.metrics import Ranks
 
 HEAD_SHARE, MIDDLE_SHARE = 0.01, 0.1  # of the catalogue, most popular first
-NOVEL = "novel"
+NOVEL, MISCALIBRATION = "novel", "miscalibration"
 _QUARTILES = (0.25, 0.5, 0.75)
 
 
@@ -23,11 +25,12 @@ class Background:
     """The state before the cut.
 
     popularity: int64 [V], events of each item; items without any are not of the catalogue. own: int64 CSR [n, V], how
-    often each judged user had each item.
+    often each judged user had each item. attributes: groups of items by the name of an attribute.
     """
 
     popularity: NDArray[np.int64]
     own: csr_array
+    attributes: Mapping[str, Grouping] = field(default_factory=dict)
 
     @cached_property
     def stratum(self) -> NDArray[np.int64]:
@@ -42,7 +45,8 @@ class Background:
         strata[order[: int(np.ceil(HEAD_SHARE * n_known))]] = 0
         return strata
 
-    def shown(self) -> dict[str, NDArray[np.float64]]:
+    @cached_property
+    def worth(self) -> dict[str, NDArray[np.float64]]:
         """What the items of a list are worth by name, each float64 [V]; a list's figure is the mean over its items.
 
         novelty: self-information -log2(p), p being the item's share of all events (Zhou et al., PNAS 107, 2010; Vargas
@@ -55,6 +59,41 @@ class Background:
             "popularity": self.popularity.astype(np.float64),
             "long_tail": (self.stratum == 2).astype(np.float64),
         }
+
+    @cached_property
+    def groupings(self) -> dict[str, Grouping]:
+        """By whose groups a list is compared with the user's past, by the name of the figure.
+
+        miscalibration: `stratum`, which every source has (head, middle and tail, as Abdollahpouri et al., RecSys 2020,
+        compare them); miscalibration_NAME: the attribute's values.
+        """
+        of_attributes = {f"{MISCALIBRATION}_{name}": grouping for name, grouping in self.attributes.items()}
+        return {MISCALIBRATION: Grouping(self.stratum), **of_attributes}
+
+    @property
+    def list_metrics(self) -> tuple[str, ...]:
+        """The names of what `of_lists` tells, in its order."""
+        return (*self.worth, *self.groupings)
+
+    def of_lists(
+        self, users: slice, items: NDArray[np.intp], rank: NDArray[np.float64], ks: Sequence[int]
+    ) -> NDArray[np.float64]:
+        """float64 [k, metric, n]: the figures of the users' lists; NaN for a user whose list is empty.
+
+        users: numbers of the n users. items, rank: [n, m], or one row that all users are shown; a list of k has the
+        items with rank <= k.
+        """
+        past = [grouping.of_counts(self.own[users]) for grouping in self.groupings.values()]
+        figures = []
+        for k in ks:
+            chosen = rank <= k
+            means = [_mean(worth[items], chosen) for worth in self.worth.values()]
+            apart = [
+                miscalibration(had, grouping.of_lists(items, chosen))
+                for had, grouping in zip(past, self.groupings.values(), strict=True)
+            ]
+            figures.append(np.stack(np.broadcast_arrays(*means, *apart)))
+        return np.stack(figures)
 
     def own_before(
         self, first: int, scores: NDArray[np.floating[Any]], user: NDArray[np.int64], item: NDArray[np.int64]
@@ -96,3 +135,9 @@ class Background:
             **{name: stratum == number for number, name in enumerate(("head", "middle", "tail"))},
             **{f"history_q{number + 1}": quarter == number for number in range(len(_QUARTILES) + 1)},
         }
+
+
+def _mean(values: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """float64 [n]: the mean of the chosen of each row, NaN where there are none. values, chosen: [n, m]."""
+    length = chosen.sum(axis=1)
+    return np.divide((values * chosen).sum(axis=1), length, out=np.full(len(values), np.nan), where=length > 0)

@@ -51,21 +51,23 @@ class Comparison:
         for name in figures[self.first]:
             cells = []
             for model in self.results:
-                cells.append(_text(figures[model].get(name)))
+                cells.append(with_error(figures[model].get(name)))
                 if model != self.first:
-                    cells.append(_signed(differences[model].get(name)))
+                    cells.append(signed(differences[model].get(name)))
             table.add_row(name, *cells)
         return table
 
 
-def _text(metric: Metric | None) -> str:
+def with_error(metric: Metric | None) -> str:
+    """A cell of a table: the mean and its standard error, as far as they are there."""
     if metric is None:
         return ""
     return f"{metric.value:.4f}" + ("" if metric.standard_error is None else f" ± {metric.standard_error:.4f}")
 
 
-def _signed(difference: Metric | None) -> str:
+def signed(difference: Metric | None) -> str:
+    """The same of a difference, with its sign, and a star where it is more than twice its error."""
     if difference is None:
         return ""
     is_sure = difference.standard_error is not None and abs(difference.value) > 2 * difference.standard_error
-    return ("+" if difference.value >= 0 else "") + _text(difference) + (" *" if is_sure else "")
+    return ("+" if difference.value >= 0 else "") + with_error(difference) + (" *" if is_sure else "")

@@ -38,7 +38,7 @@ class Ranking:
     """How well one method ranked the catalogue for n users, in the order in which they were added.
 
     ks: the headline's k, then others. ranks: of all targets. coverage: k → share of the catalogue that is in at least
-    one user's top k. shown: k → what the users' top k are worth by name (`Background.shown`), each float64 [n], NaN for
+    one user's top k. shown: k → figures of the users' top k by name (`Background.of_lists`), each float64 [n], NaN for
     a user whose top k is empty. groups: some of the targets by name (`Background.groups`), bool [T].
     """
 
@@ -125,7 +125,6 @@ class RankingMeter:
             known = int(catalogue.sum())
             raise ValueError(f"k must be positive and the catalogue not empty: k={self._ks}, {known} items")
         self._catalogue, self._background = catalogue, background
-        self._worth = {} if background is None else background.shown()
         self._covered = {k: np.zeros(len(catalogue), dtype=bool) for k in self._ks}
         self._shown: list[Values] = []  # one [k, name, n] a batch
         self._ranks: list[Ranks] = []  # one a batch
@@ -145,8 +144,7 @@ class RankingMeter:
         if (targets == PADDING_INDEX).all(axis=1).any():
             raise ValueError("a user without a target cannot be judged")
         candidates = self._candidates(distinct)
-        shown = self._look_at_top(candidates)
-        self._shown.append(np.broadcast_to(shown, (*shown.shape[:2], len(scores))))
+        self._shown.append(self._look_at_top(candidates, len(scores)))
         candidates = np.broadcast_to(candidates, (len(scores), candidates.shape[1]))
         user, place = np.nonzero(targets != PADDING_INDEX)
         rank = mid_ranks(candidates, targets)[user, place]
@@ -164,7 +162,8 @@ class RankingMeter:
         ranks = Ranks(self._n_users, **columns)
         coverage = {k: float(covered.sum() / self._catalogue.sum()) for k, covered in self._covered.items()}
         shown = np.concatenate(self._shown, axis=2)
-        by_k = {k: dict(zip(self._worth, of_k, strict=True)) for k, of_k in zip(self._ks, shown, strict=True)}
+        listed = () if self._background is None else self._background.list_metrics
+        by_k = {k: dict(zip(listed, of_k, strict=True)) for k, of_k in zip(self._ks, shown, strict=True)}
         groups = {} if self._background is None else self._background.groups(ranks)
         return Ranking(self._ks, ranks, coverage, by_k, groups)
 
@@ -175,8 +174,11 @@ class RankingMeter:
         np.copyto(candidates[:, :width], scores, where=self._catalogue[:width])
         return candidates
 
-    def _look_at_top(self, candidates: Scores) -> Values:
-        """Note what is in each top k. Returns float64 [k, name, n], the means of `Background.shown` over it."""
+    def _look_at_top(self, candidates: Scores, n_users: int) -> Values:
+        """Note what is in each top k. Returns float64 [k, name, n], what `Background.of_lists` says of them.
+
+        candidates: [n, W], or one row that all users are shown.
+        """
         most = max(self._ks)
         top, scores = _best(candidates, min(2 * most, candidates.shape[1]))
         # Counted within the best 2k alone: the one group that may go on beyond them would then have g + e > 2k and so
@@ -184,16 +186,14 @@ class RankingMeter:
         above = (scores[:, None, :] > scores[:, :, None]).sum(axis=2)
         equal = (scores[:, None, :] == scores[:, :, None]).sum(axis=2)
         rank = np.where(scores > -np.inf, above + (equal + 1) / 2, np.inf)
-        means = np.full((len(self._ks), len(self._worth), len(candidates)), np.nan)
-        for number, k in enumerate(self._ks):
-            in_top = rank <= k
-            self._covered[k][top[in_top]] = True
-            length = in_top.sum(axis=1)
-            for place, worth in enumerate(self._worth.values()):
-                # Columns of a whole block may lie beyond the catalogue; nothing there is in a top.
-                sums = (worth[np.minimum(top, len(worth) - 1)] * in_top).sum(axis=1)
-                np.divide(sums, length, out=means[number, place], where=length > 0)
-        return means
+        for k in self._ks:
+            self._covered[k][top[rank <= k]] = True
+        if self._background is None:
+            return np.empty((len(self._ks), 0, n_users))
+        # Columns of a whole block may lie beyond the catalogue; nothing there is in a top.
+        items = np.minimum(top, len(self._catalogue) - 1)
+        users = slice(self._n_users, self._n_users + n_users)
+        return self._background.of_lists(users, items, rank, self._ks)
 
 
 def _best(candidates: Scores, places: int) -> tuple[NDArray[np.intp], Scores]:

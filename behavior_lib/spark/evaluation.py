@@ -32,6 +32,7 @@ from behavior_lib.evaluation.interactions import Interactions
 from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.spark.collected import collect, lists_by_user
 from behavior_lib.spark.factors import FACTORS, implicit_factors
+from behavior_lib.spark.item_attributes import groupings
 from behavior_lib.spark.splits import before
 from behavior_lib.spark.vocabulary import known_before
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
@@ -128,7 +129,8 @@ def baselines(
     events: EVENTS rows, also those after the cut, which are not looked at. items: ITEMS rows. sequences: the split's
     SEQUENCES rows, and users: the same collected. n_items: V, one more than the highest item index.
     Counts are taken in Spark: one number an item comes here, and two a judged user and item. Where a baseline needs
-    whole histories every event comes too (some 70 bytes each), up to `evaluate.most_events`.
+    whole histories every event comes too (some 70 bytes each), up to `evaluate.most_events`. Raises ConfigError for an
+    attribute to judge by that no item has.
     """
     seen = seen_events(events, sequences, users)
     known = items if users.is_leave_one_out else known_before(items, users.as_of)
@@ -137,7 +139,8 @@ def baselines(
     named = [name for name in config.baselines if name in FROM_HISTORIES]
     left_out = tuple(named) if popularity.sum() > config.most_events else ()
     pairs = seen.groupBy(EVENTS.user_id, EVENTS.item_id).agg(F.count("*").alias(_COUNT)).join(numbers, EVENTS.item_id)
-    background = Background(popularity, _own_counts(pairs, sequences, users, n_items))
+    attributes = groupings(items, config.calibration_attributes, n_items)
+    background = Background(popularity, _own_counts(pairs, sequences, users, n_items), attributes)
     scorers: dict[str, Scorer] = {
         POPULARITY: Popularity(popularity),
         RECENT_POPULARITY: Popularity(recent),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from behavior_lib.config.schema import EvaluateConfig
 from behavior_lib.evaluation.baselines import Scorer
+from behavior_lib.evaluation.compression import VectorScorer
 from behavior_lib.evaluation.judge import rank_methods
 from behavior_lib.evaluation.ranking import Ranking
 from behavior_lib.inference.encoder import Encoder
@@ -50,6 +52,14 @@ class Evidence:
         numbers = Renumbering.between(self.vocabulary, encoder.vocabulary)
         histories = numbers.histories(users.histories)
         return lambda rows: numbers.scores(encoder.scores(histories.rows(rows)))
+
+    def vectors(self, encoder: Encoder, users: JudgedUsers) -> VectorScorer:
+        """A model's vectors of the users, and of the items that it knows over the numbers of the tables."""
+        numbers = Renumbering.between(self.vocabulary, encoder.vocabulary)
+        index = np.flatnonzero(np.isin(numbers.items, encoder.known_items))
+        place = np.searchsorted(encoder.known_items, numbers.items[index])
+        of_users = encoder.encode(numbers.histories(users.histories))
+        return VectorScorer(of_users, encoder.item_vectors()[place], index, len(self.vocabulary.item_ids))
 
     def rank(
         self, split: str, methods: Mapping[str, Scorer], users: JudgedUsers, known: Baselines, config: EvaluateConfig

@@ -52,10 +52,10 @@ EVALUATIONS = TableSpec(
             "metric",
             STRING,
             "hit_rate@10, recall@10, ndcg@10, precision@10, map@10, mrr, coverage@10, novelty@10, popularity@10, "
-            "long_tail@10; all but mrr at other numbers of places too (evaluate.more_k); recall@10|novel, "
-            "ndcg@10|novel, …: over such targets alone (repeat, novel; head, middle, tail by the item's popularity; "
-            "history_q1 … history_q4 by the user's number of events); …|among_new: over novel targets, where the "
-            "user's own items are not ranked",
+            "long_tail@10, miscalibration@10 (miscalibration_NAME@10 by evaluate.calibration_attributes); all but mrr "
+            "at other numbers of places too (evaluate.more_k); recall@10|novel, ndcg@10|novel, …: over such targets "
+            "alone (repeat, novel; head, middle, tail by the item's popularity; history_q1 … history_q4 by the user's "
+            "number of events); …|among_new: over novel targets, where the user's own items are not ranked",
         ),
         Column("value", DOUBLE, "mean over the users"),
         Column("standard_error", DOUBLE, "standard error of the mean; null for coverage and one user", nullable=True),

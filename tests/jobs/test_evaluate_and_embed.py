@@ -165,7 +165,7 @@ def test_versions_are_compared_with_the_first_on_the_same_users(warehouse, job, 
     compared = run(Job("compare", load("test", "compare", [*warehouse, *names])))
     assert compared["versions"] == {"champion": 1, "2": 2}
     assert (compared["compared_with"], compared["split"]) == ("champion", "test")
-    for name in ("ndcg@10", "coverage@10", "novelty@10"):
+    for name in ("ndcg@10", "coverage@10", "novelty@10", "miscalibration@10"):
         assert compared["metrics"][f"test.champion.{name}"] == told["metrics"][f"test.model.{name}"]
     difference = compared["differences"]["2"]["mrr"]
     figures = compared["metrics"]
@@ -177,6 +177,25 @@ def test_versions_are_compared_with_the_first_on_the_same_users(warehouse, job, 
     for models, sentence in refused.items():
         with pytest.raises(ConfigError, match=sentence):
             run(Job("compare", load("test", "compare", [*warehouse, names[0], f"compare.models={models}"])))
+
+
+def test_vectors_that_are_kept_in_fewer_bytes_rank_beside_the_whole_ones(warehouse, new_version):
+    registry, _ = new_version()
+    names = [f"mlflow.model_name={registry.model_name}", "compare.models=[1]"]
+
+    def kept(codecs):
+        return run(Job("compare", load("test", "compare", [*warehouse, *names, f"compare.vectors=[{codecs}]"])))
+
+    told = kept("int8,first_4,first_8")
+    assert (told["versions"], "differences" in told) == ({"1": 1}, False)
+    found = told["vectors"]
+    assert found["bytes"] == {"float32": 32, "int8": 12, "first_4": 16, "first_8": 32}
+    figures = found["metrics"]
+    assert {name.split(".")[1] for name in figures} == {*found["bytes"], "model"}
+    assert figures["test.first_8.mrr"] == figures["test.float32.mrr"] != figures["test.first_4.mrr"]
+    assert found["differences"]["first_8"]["mrr"] == {"value": 0, "standard_error": 0}
+    with pytest.raises(ConfigError, match=r"vectors cannot be kept so in compare.vectors: 'int9'; did you mean int8\?"):
+        kept("int9")
 
 
 def test_without_a_model_both_jobs_say_what_to_run(job, warehouse):
@@ -250,7 +269,7 @@ def probe_job(warehouse, registry, *settings):
 
 def test_probes_tell_what_comes_after_the_cut(warehouse, new_version, capsys):
     registry, _ = new_version()
-    told = run(probe_job(warehouse, registry, "probe.leave_out=[spend]"))
+    told = run(probe_job(warehouse, registry, "probe.leave_out=[spend]", "probe.clusters=4"))
     files = str(DATA / "complete_journey" / "transactions" / "*" / "*.json.gz")
     n_users, n_active = duckdb.execute(
         """select count(*) filter (first < '2017-12-01'), count(*) filter (first < '2017-12-01' and is_active) from (
@@ -269,11 +288,17 @@ def test_probes_tell_what_comes_after_the_cut(warehouse, new_version, capsys):
     assert set(told["left_out"]) == {"age_55_or_more", "income_75k_or_more", "household_of_3_or_more"}
     assert told["left_out"]["age_55_or_more"] == "1 users for whom it is true, and 4 are needed"
     assert told["tables"].keys() == {"pipeline_runs"}
+    of_clusters = {name: value for name, value in told["metrics"].items() if name.startswith("clusters.")}
+    figures = ("seeds", "halves", "silhouette")
+    assert set(of_clusters) == {f"clusters.{name}.{figure}" for name in ("vectors", "shuffled") for figure in figures}
+    assert all(-1 <= value <= 1 for value in of_clusters.values())
 
     refused = {
         "probe.leave_out=[spent]": r"no such label in probe.leave_out: 'spent'; did you mean spend\?",
         "probe.split=train": "no such split in probe.split: 'train'; give test or validation",
         "probe.inner_folds=1": "probe.inner_folds must be at least 2: 1",
+        "probe.clusters=-1": "probe.clusters must be at least 0: -1",
+        "probe.clusters=1": "one cluster is all there is in probe.clusters: 1; give 2 or more, or 0 for none",
         "probe.most_events=100": "the users have more events than probe.most_events",
     }
     for setting, sentence in refused.items():
@@ -287,7 +312,7 @@ def test_probes_tell_what_comes_after_the_cut(warehouse, new_version, capsys):
         run(probe_job(warehouse, registry, f"probe.model={refit.version}", "probe.split=validation"))
 
 
-def test_probes_judge_the_labels_of_the_source(warehouse, new_version, tmp_path):
+def test_probes_judge_the_labels_of_the_source(warehouse, new_version, tmp_path, capsys):
     """Who bought much is planted: counting tells it, and it is unknown of a tenth, and of one who never came."""
     registry, _ = new_version()
     files = str(DATA / "complete_journey" / "transactions" / "*" / "*.json.gz")
@@ -301,7 +326,9 @@ def test_probes_judge_the_labels_of_the_source(warehouse, new_version, tmp_path)
     users = {"format": "csv", "path": str(tmp_path / "users.csv"), "options": {"header": "true"}, "user_id": "id"}
     (tmp_path / "shop.yaml").write_text(yaml.safe_dump({**source, "users": {**users, "labels": labels}}))
     chosen = (f"source={tmp_path / 'shop.yaml'}", "probe.leave_out=[active,spend]", "probe.split=validation")
+    chosen += ("probe.clusters=9",)
     probes = run(probe_job(warehouse, registry, *chosen))["probes"]
+    assert "9 clusters are not judged: 48 users, and 90 are needed (probe.clusters)" in capsys.readouterr().err
     assert list(probes) == ["busy", "n_lines"]
     assert (probes["busy"]["users"], probes["n_lines"]["users"]) == (43, 48)
     assert probes["busy"]["true"] == sum(line.endswith(",True") for line in told)

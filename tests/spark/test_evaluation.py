@@ -9,9 +9,12 @@ import pytest
 from pyspark.sql import functions as F
 
 from behavior_lib.config.schema import EvaluateConfig
+from behavior_lib.data.histories import Histories
 from behavior_lib.errors import ConfigError
 from behavior_lib.evaluation.baselines import ALS, DECAYED_OWN_FREQUENCY, EASE, OWN_FREQUENCY, POPULARITY
+from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.spark.evaluation import JudgedUsers, baselines, interactions
+from behavior_lib.spark.evidence import Evidence
 from behavior_lib.spark.factors import FACTORS, implicit_factors
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.tables import EVENTS, ITEMS, SEQUENCES
@@ -39,7 +42,13 @@ def seen(spark):
     start = datetime(2017, 1, 1, tzinfo=UTC)
     since = {"a": start, "b": start, "late": CUT.replace(tzinfo=UTC)}
     items = [
-        {ITEMS.item_id: name, ITEMS.item_index: index, ITEMS.n_events: 1, ITEMS.known_from: since[name]}
+        {
+            ITEMS.item_id: name,
+            ITEMS.item_index: index,
+            ITEMS.n_events: 1,
+            ITEMS.known_from: since[name],
+            ITEMS.attributes: {"kind": "tea" if name == "b" else "cola"},
+        }
         for index, name in enumerate(since, 3)
     ]
     users = JudgedUsers(np.array(["u", "v"], dtype=object), None, np.array([[3], [4]]), CUT)
@@ -68,6 +77,13 @@ def test_scores_are_of_what_was_seen(seen):
     assert own[0, 3] > own[0, 4] > own[0, 5]
     assert decayed[0, 3] > decayed[0, 4] > decayed[0, 5]
     assert own[1, 3] == own[1, 4] > own[1, 5]
+
+
+def test_what_was_seen_is_grouped_by_popularity_and_attribute(seen):
+    background = baselines(*seen, 6, EvaluateConfig(baselines=[], calibration_attributes=["kind"])).background
+    past = {name: grouping.of_counts(background.own).tolist() for name, grouping in background.groupings.items()}
+    # By index: "a", 3, is the one item of the head; the values are in the order of cola, tea.
+    assert past == {"miscalibration": [[2, 0, 1], [0, 0, 0]], "miscalibration_kind": [[0, 2, 1], [0, 0, 0]]}
 
 
 def test_too_many_events_leave_out_what_needs_them_all(seen):
@@ -107,6 +123,25 @@ def test_als_scores_by_dot_products_and_popularity(seen, tmp_path):
     assert scores[0, 3:5].min() > 0.2  # both were had
     assert (scores[0, [0, 1, 2, 5]] == 0).all()
     assert scores[1, 3] == scores[1, 4] > scores[1, 5]  # nothing was had: popularity
+
+
+def test_vectors_of_a_model_stand_at_the_numbers_of_the_tables():
+    """The model has numbered the items otherwise, knows "a" and "c", and has no name for "b"."""
+    tables = Vocabulary.from_pairs([("a", 3), ("b", 4), ("c", 5)], [("buy", 3)])
+    of_items, asked = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32), []
+    model = SimpleNamespace(
+        vocabulary=Vocabulary.from_pairs([("c", 3), ("other", 4), ("a", 5)], [("buy", 3)]),
+        known_items=np.array([3, 5]),
+        item_vectors=lambda: of_items,
+        encode=lambda histories: asked.append(histories.item_index) or np.eye(2, dtype=np.float32),
+    )
+    numbers = np.array([[3, 5, 4, 0], [5, 0, 0, 0]], np.int32)
+    histories = Histories(numbers, numbers, numbers, numbers.astype(np.float32), np.array([3, 1], np.int32))
+    users = JudgedUsers(np.array(["u", "v"], dtype=object), histories, np.array([[3], [4]]), CUT)
+    found = Evidence(None, None, None, tables).vectors(model, users)
+    assert (found.index.tolist(), found.items.tolist(), found.n_items) == ([3, 5], [[3, 4], [1, 2]], 6)
+    assert asked[0].tolist() == [[5, 3, 2, 0], [3, 0, 0, 0]]
+    assert found.users.tolist() == [[1, 0], [0, 1]]
 
 
 def test_what_is_left_out_is_told_and_the_gate_never_goes_without():

@@ -1,11 +1,11 @@
-"""What training reads of items beside their ids."""
+"""What is read of items beside their ids."""
 
 import numpy as np
 import pytest
 
 from behavior_lib.data.snapshot import TrainCounts
 from behavior_lib.errors import ConfigError
-from behavior_lib.spark.item_attributes import with_attributes
+from behavior_lib.spark.item_attributes import groupings, with_attributes
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.tables import ITEMS
 
@@ -37,8 +37,19 @@ def test_the_items_of_train_have_numbers_of_their_values(items):
     assert with_attributes(COUNTS, items, []) is COUNTS
 
 
+def test_items_are_grouped_by_their_values(items):
+    found = groupings(items, ["category", "brand"], 8)
+    assert {name: grouping.number.tolist() for name, grouping in found.items()} == {
+        "category": [0, 0, 0, 2, 1, 2, 1, 0],
+        "brand": [0, 0, 0, 1, 1, 0, 1, 0],
+    }
+    assert groupings(items, [], 8) == {}
+
+
 def test_an_attribute_that_no_item_has_is_told(items):
     with pytest.raises(ConfigError, match=r"no item has this attribute .*categry.*did you mean category\?"):
         with_attributes(COUNTS, items, ["categry"])
     with pytest.raises(ConfigError, match=r"'colour'; there are: brand, category$"):
         with_attributes(COUNTS, items, ["colour"])
+    with pytest.raises(ConfigError, match=r"attribute in evaluate.calibration_attributes: 'colour'; there are"):
+        groupings(items, ["brand", "colour"], 8)

@@ -103,7 +103,7 @@ def test_every_k_is_judged_as_if_it_were_the_only_one():
     assert {name.partition("@")[2] for name in whole if "|" not in name} == {"", "1", "5", "10", "20"}
     for k in (1, 5, 20):
         alone = judged(scores, sets, background, k).metrics()
-        assert len(alone) == 10
+        assert len(alone) == 11
         for name, metric in alone.items():
             assert whole[name].value == pytest.approx(metric.value, abs=1e-12), name
             assert whole[name].n_users == metric.n_users
