@@ -31,6 +31,8 @@ from behavior_lib.tables.sequences import REFIT
 
 CHALLENGER = "challenger"
 TAUGHT_BY = "train_split"  # tag: the split of sequences that a version learned from
+SOURCE = "source"  # tag: the source whose events those are
+START_MODEL = "start_model"  # tag: the version that a version's training began with, and a hash of what it took
 
 # What a loaded model needs and no more: no Spark, no reader, no configuration.
 PACKAGED = (
@@ -80,6 +82,10 @@ class Registered:
     def is_refit(self) -> bool:
         """Whether it learned from what validation asks for, so that only test can judge it."""
         return self.tags.get(TAUGHT_BY) == REFIT
+
+    def is_of(self, source: str) -> bool:
+        """Whether it learned from that source's events, as far as its tags know."""
+        return self.tags.get(SOURCE, source) == source
 
 
 class Registry:
@@ -144,6 +150,11 @@ class Registry:
             mend = "give the number of a version, or an alias"
             raise ConfigError("no such version", where=f"model {self.model_name}", value=name, mend=mend)
         return found
+
+    def find_any(self, text: str) -> Registered:
+        """As `find`; or, of another model, NAME@VERSION, VERSION being a number or an alias."""
+        name, separator, version = text.rpartition("@")
+        return (Registry(self._tracking_uri, name) if separator else self).find(version)
 
     def champion(self) -> Registered:
         """The version that jobs read. Raises DataRefused where no version has passed the gate."""

@@ -218,6 +218,9 @@ class TrainConfig:
     launcher: LauncherName = LauncherName.local
     reader: ReaderName = ReaderName.petastorm
     start: StartName = StartName.cooccurrence  # item vectors before the first step
+    # A registered model that the new one begins with: a version or alias of mlflow.model_name, or NAME@VERSION of
+    # another. What both know, by name, and all of the encoder is taken; the rest starts as above. null: none.
+    start_model: str | None = None
     # refit: what was chosen on validation is trained once more, on the rows up to the test cut. Nothing is chosen then:
     # the newest epoch is kept, and evaluate judges on test alone.
     split: TrainSplit = TrainSplit.train
