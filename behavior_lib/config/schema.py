@@ -7,6 +7,8 @@ from enum import Enum
 
 from omegaconf import MISSING
 
+from behavior_lib.config.fine_tune import FineTuneConfig
+
 
 class CommunicatorName(str, Enum):
     horovod = "horovod"
@@ -381,6 +383,7 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    fine_tune: FineTuneConfig = field(default_factory=FineTuneConfig)
     mlflow: MlflowConfig = field(default_factory=MlflowConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     maintain: MaintainConfig = field(default_factory=MaintainConfig)
