@@ -28,7 +28,7 @@ from behavior_lib.spark.ledger import Summary
 from behavior_lib.spark.splits import cuts, newest_event
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS
 from behavior_lib.tables.sequences import TEST, VALIDATION
-from behavior_lib.train.fine_tune import FineTuned, FineTuneSettings, LabelledUsers, fine_tune, vectors_of
+from behavior_lib.train.fine_tune import FineTuned, FineTuneSettings, LabelledUsers, fine_tune
 from behavior_lib.train.tracking import Tracker
 
 
@@ -47,13 +47,11 @@ def run(job: Job) -> Summary:
     gathered, cut = _gather(job, users, files, inputs)
     labelled, left_out = _sorted_out(job, gathered)
     settings = _settings(job.config.fine_tune, job.config.seed)
-    before = vectors_of(encoder.model, labelled.histories).numpy()
     with job.progress.step(f"learning {len(labelled.names)} labels of {len(labelled.values):,} users"):
         tuned = fine_tune(encoder.model, labelled, settings)
-        answers = tuned.answers(encoder.model, labelled.histories)
     labels = [label for label in gathered.labels if label.name in labelled.names]
     judged = [
-        judge_label(label, answers[:, place], before, labelled.fold, job.config.seed)
+        judge_label(label, tuned.answers[:, place], tuned.before.numpy(), labelled.fold, job.config.seed)
         for place, label in enumerate(labels)
     ]
     job.progress.show(as_table(judged, f"{model.name} version {model.version}, users as of {cut}"))

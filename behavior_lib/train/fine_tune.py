@@ -58,19 +58,23 @@ class LabelledUsers:
 
 @dataclass(frozen=True)
 class FineTuned:
-    """A head, best on validation, and the mean losses by epoch: of train while it learned, of validation after it.
+    """A head, best on validation, and what came of it.
 
-    best_epoch: from 0.
+    before, after: float32 [n, dimension], the user vectors of the encoder as it was and as it is, the same where it is
+    frozen. The losses are means by epoch: of train while it learned, of validation after it. best_epoch: from 0.
     """
 
     head: LabelHead
+    before: Tensor
+    after: Tensor
     train_losses: tuple[float, ...]
     validation_losses: tuple[float, ...]
 
-    def answers(self, model: SequenceModel, histories: Histories) -> NDArray[np.float64]:
-        """float64 [n, k]: what head and encoder tell of each history. model: the one that was given to learn with."""
+    @property
+    def answers(self) -> NDArray[np.float64]:
+        """float64 [n, k]: what head and encoder tell of each user that was given."""
         with torch.no_grad():
-            return np.asarray(self.head.answers(vectors_of(model, histories)).numpy(), dtype=np.float64)
+            return np.asarray(self.head.answers(self.after).numpy(), dtype=np.float64)
 
     @property
     def best_epoch(self) -> int:
@@ -120,7 +124,8 @@ def fine_tune(model: SequenceModel, users: LabelledUsers, settings: FineTuneSett
             groups += [{"params": list(model.parameters()), "lr": settings.encoder_learning_rate, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
         losses = _learn(learner, optimizer, train, settings, lambda rows: head.loss(vectors(rows), labels[rows]), judge)
-    return FineTuned(head.eval(), *losses)
+        after = frozen if is_frozen else vectors_of(model, users.histories)
+    return FineTuned(head.eval(), frozen, after, *losses)
 
 
 def _learn(
