@@ -135,8 +135,9 @@ class SequenceModel(nn.Module, ABC):
         """Take [n_items, dimension] for the vectors of the known items; rows of length 0 leave the own ones."""
 
     @abstractmethod
-    def start_from(self, other: SequenceModel, items: Tensor, event_types: Tensor) -> None:
+    def start_from(self, other: SequenceModel, items: Tensor, event_types: Tensor) -> Tensor:
         """Take what another model has learned, of these items and event types or of others; the rest stays as it is.
+        Returns bool [n_items], the known items whose vectors were taken.
 
         items: int64 [n_items], event_types: int64 [n_event_types]: the number that the other model has for what is the
         same item or type, -1 where it has none. Counts of train are never taken. Raises ConfigError where the other

@@ -97,7 +97,7 @@ class NextItem(SequenceModel):
         with torch.no_grad():
             self.items.weight[given] = vectors[given]
 
-    def start_from(self, other: SequenceModel, items: Tensor, event_types: Tensor) -> None:
+    def start_from(self, other: SequenceModel, items: Tensor, event_types: Tensor) -> Tensor:
         """As SequenceModel. What the values of an item gave its vector is then part of its own, and a bias is taken as
         far as it had left the item's share of train, which is another one here.
         """
@@ -111,6 +111,7 @@ class NextItem(SequenceModel):
             moved = {"items.weight": other._item_table(), "bias": other.bias - other.log_share.clamp(min=LEAST)}
             take_weights(self, self.spec, other.spec, {**dict(other.named_parameters()), **moved}, rows)
             self.bias[items >= 0] += self.log_share.clamp(min=LEAST)[items >= 0]
+        return (items >= FIRST_INDEX) & self.known_items
 
     def scores(self, batch: Batch) -> Tensor:
         """Vectors, bias and paths together."""

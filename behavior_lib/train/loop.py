@@ -152,10 +152,10 @@ class _Trainer:
         if not is_counted and not has_origin:
             return
         if self._communicator.rank == 0:
+            twin, alive = self._placed.twin, self._communicator.alive
+            kept = start_from_model(twin, self._store) if has_origin else None
             if is_counted:
-                start_from_cooccurrence(self._placed.twin, snapshot, self._settings, self._communicator.alive)
-            if has_origin:
-                start_from_model(self._placed.twin, self._store)
+                start_from_cooccurrence(twin, snapshot, self._settings, alive, kept)
             self._placed.take_weights_of_twin()
         self._communicator.broadcast(list(self._model.parameters()))
 

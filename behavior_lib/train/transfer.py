@@ -58,8 +58,10 @@ class Origin:
             store.put(_FOLDER, folder)
 
 
-def start_from_model(model: SequenceModel, store: FolderStore) -> None:
-    """Give the model what the one that lies in the run's store has learned. Raises DataRefused where there is none."""
+def start_from_model(model: SequenceModel, store: FolderStore) -> torch.Tensor:
+    """Give the model what the one that lies in the run's store has learned. Returns bool [n_items], the items that both
+    know. Raises DataRefused where there is no model.
+    """
     with TemporaryDirectory() as name:
         folder = Path(name)
         store.get(_FOLDER, folder)
@@ -69,7 +71,7 @@ def start_from_model(model: SequenceModel, store: FolderStore) -> None:
             for kind, size in ((_ITEMS, model.spec.n_items), (_EVENT_TYPES, model.spec.n_event_types))
         )
         other = load_model(folder)
-    model.start_from(other, items, event_types)
+    return model.start_from(other, items, event_types)
 
 
 def _as_long_as(numbers: torch.Tensor, size: int) -> torch.Tensor:

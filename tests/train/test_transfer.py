@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import orthogonal_procrustes
 
 from behavior_lib.config import load
 from behavior_lib.data.loader import Loader
@@ -14,6 +15,7 @@ from behavior_lib.models.build import DESCRIPTION, WEIGHTS, load_model
 from behavior_lib.train.communicator import SingleProcess
 from behavior_lib.train.loop import fit
 from behavior_lib.train.plan import plan
+from behavior_lib.train.start import start_from_cooccurrence
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.transfer import Origin, start_from_model
 from behavior_lib.train.validation import validation_ndcg
@@ -97,6 +99,26 @@ def test_a_run_begins_with_it_whatever_else_it_starts_from(sources, origin, trai
     assert torch.equal(model.items.weight[there], old.items.weight[here])
     for name, weight in old.encoder.named_parameters():
         assert torch.equal(dict(model.encoder.named_parameters())[name], weight), name
+
+
+def test_items_that_it_does_not_know_start_where_they_lie_beside_those_that_it_does(sources, origin, trained, tmp_path):
+    """Against SciPy's solution of the orthogonal Procrustes problem."""
+    unknown = [int(NUMBER_THERE[place]) for place in range(3, 9)]
+    numbers = origin.items.copy()
+    numbers[unknown] = -1
+    some = replace(origin, items=numbers)
+    settings = replace(SETTINGS, epochs=1, learning_rate=0.0, origin=some.identity, start="cooccurrence")
+    model, alone, store = *(new_model(sources[1], **PLAIN) for _ in range(2)), FolderStore(str(tmp_path))
+    some.put(store)
+    fit(model, sources[1], settings, SingleProcess(), Watcher(), store)
+    start_from_cooccurrence(alone, sources[1], settings)
+    counted, there = (each.items.weight.detach().double().numpy() for each in (alone, model))
+    known = [number for number in range(3, 3 + N_ITEMS) if number not in unknown]
+    old = load_model(trained).items.weight.detach().numpy()
+    np.testing.assert_array_equal(there[known], old[numbers[known]])
+    turn, _ = orthogonal_procrustes(counted[known], there[known])
+    np.testing.assert_allclose(there[unknown], counted[unknown] @ turn, rtol=0, atol=1e-5)
+    assert not np.allclose(there[unknown], counted[unknown], atol=0.01)
 
 
 def test_without_the_model_in_its_store_a_run_does_not_begin(sources, origin, tmp_path):

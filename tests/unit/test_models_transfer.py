@@ -43,7 +43,8 @@ def test_whole_weights_are_taken_and_rows_by_name():
     old, new = randomised(model_of(torch.tensor([0, 0, 0, 1, 1, 6]), 6, 1)), model_of(COUNTS, 5, 2)
     before, theirs = weights(new), weights(old)
     counted = new.item_counts.clone()
-    new.start_from(old, ITEMS, TYPES)
+    taken = new.start_from(old, ITEMS, TYPES)
+    assert taken.nonzero().flatten().tolist() == [3, 4, 7]
     after = weights(new)
     for name, weight in after.items():
         expected = before[name].clone()
