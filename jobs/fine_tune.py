@@ -54,7 +54,8 @@ def run(job: Job) -> Summary:
         judge_label(label, tuned.answers[:, place], tuned.before.numpy(), labelled.fold, job.config.seed)
         for place, label in enumerate(labels)
     ]
-    job.progress.show(as_table(judged, f"{model.name} version {model.version}, users as of {cut}"))
+    title = f"{model.name} version {model.version}, encoder {settings.encoder}, users as of {cut}"
+    job.progress.show(as_table(judged, title))
     with job.progress.step("registering the model"):
         made = _register(job, model, encoder, tuned, settings, judged, {**inputs, "cut": cut.isoformat()})
     job.progress.say(f"version {made.version} of {made.name}")
