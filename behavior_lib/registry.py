@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
@@ -26,11 +26,14 @@ import behavior_lib
 from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict, check_gate
 from behavior_lib.inference.encoder import BUNDLE, BUNDLE_FILES, Encoder
+from behavior_lib.inference.labels import LABEL_BUNDLE_FILES, LabelPredictor
 from behavior_lib.inference.vocabulary import VOCABULARY_FILE, Vocabulary
 from behavior_lib.tables.sequences import REFIT
 
 CHALLENGER = "challenger"
 TAUGHT_BY = "train_split"  # tag: the split of sequences that a version learned from
+SOURCE = "source"  # tag: the source whose events those are
+START_MODEL = "start_model"  # tag: the version that a version's training began with, and a hash of what it took
 
 # What a loaded model needs and no more: no Spark, no reader, no configuration.
 PACKAGED = (
@@ -68,6 +71,29 @@ SIGNATURE = ModelSignature(
 
 
 @dataclass(frozen=True)
+class Kind:
+    """What models of one kind consist of: the files of a version, the module of `inference` that answers, its
+    signature, and what loads the files and complains where they are not whole.
+    """
+
+    files: tuple[str, ...]
+    module: str
+    signature: ModelSignature
+    load: Callable[[Path], object]
+
+
+ENCODER = Kind(BUNDLE_FILES, "registered_model.py", SIGNATURE, Encoder.load)
+
+
+def label_kind(names: Iterable[str]) -> Kind:
+    """Fine-tuned models that answer with these labels."""
+    answers = (ColSpec(DataType.double, name) for name in names)
+    outputs = Schema([ColSpec(DataType.string, "user_id"), *answers])
+    signature = ModelSignature(inputs=SIGNATURE.inputs, outputs=outputs)
+    return Kind(LABEL_BUNDLE_FILES, "registered_labels.py", signature, LabelPredictor.load)
+
+
+@dataclass(frozen=True)
 class Registered:
     """One version of the registered model, resolved once: an alias may move while a job runs, this does not."""
 
@@ -80,6 +106,10 @@ class Registered:
     def is_refit(self) -> bool:
         """Whether it learned from what validation asks for, so that only test can judge it."""
         return self.tags.get(TAUGHT_BY) == REFIT
+
+    def is_of(self, source: str) -> bool:
+        """Whether it learned from that source's events, as far as its tags know."""
+        return self.tags.get(SOURCE, source) == source
 
 
 class Registry:
@@ -108,17 +138,24 @@ class Registry:
         is_sqlite = self._tracking_uri.startswith("sqlite:")
         return str(self._client.create_experiment(name, artifact_location=location if is_sqlite else None))
 
-    def register(self, run_id: str, checkpoint: Path, vocabulary: Vocabulary, tags: Mapping[str, object]) -> Registered:
+    def register(
+        self,
+        run_id: str,
+        checkpoint: Path,
+        vocabulary: Vocabulary,
+        tags: Mapping[str, object],
+        kind: Kind = ENCODER,
+    ) -> Registered:
         """Store a run's model as a new version and make it the challenger.
 
-        checkpoint: a folder with model.safetensors and model.json. tags: set on the version (sequences_version,
-        events_version, …). The same run again gives its version back and makes no second one; it does not become
-        challenger again once a newer version is challenger or champion.
+        checkpoint: a folder with the files of the kind, but for the vocabulary. tags: set on the version
+        (sequences_version, events_version, …). The same run again gives its version back and makes no second one; it
+        does not become challenger again once a newer version is challenger or champion.
         Raises DataRefused where the checkpoint is not whole or does not fit the vocabulary.
         """
         found = self._of_run(run_id)
         if found is None:
-            self._store(run_id, checkpoint, vocabulary)
+            self._store(run_id, checkpoint, vocabulary, kind)
             found = self._of_run(run_id)
             assert found is not None
         for key, value in tags.items():
@@ -144,6 +181,11 @@ class Registry:
             mend = "give the number of a version, or an alias"
             raise ConfigError("no such version", where=f"model {self.model_name}", value=name, mend=mend)
         return found
+
+    def find_any(self, text: str) -> Registered:
+        """As `find`; or, of another model, NAME@VERSION, VERSION being a number or an alias."""
+        name, separator, version = text.rpartition("@")
+        return (Registry(self._tracking_uri, name) if separator else self).find(version)
 
     def champion(self) -> Registered:
         """The version that jobs read. Raises DataRefused where no version has passed the gate."""
@@ -195,23 +237,23 @@ class Registry:
         own = [self._registered(version) for version in found if version.name == self.model_name]
         return max(own, key=lambda registered: registered.version, default=None)
 
-    def _store(self, run_id: str, checkpoint: Path, vocabulary: Vocabulary) -> None:
+    def _store(self, run_id: str, checkpoint: Path, vocabulary: Vocabulary, kind: Kind) -> None:
         with TemporaryDirectory() as folder:
             bundle, package = Path(folder) / BUNDLE, Path(folder) / behavior_lib.__name__
             bundle.mkdir()
-            for name in BUNDLE_FILES:
+            for name in kind.files:
                 if name != VOCABULARY_FILE and (checkpoint / name).exists():
                     shutil.copy(checkpoint / name, bundle)
             vocabulary.save(bundle)
-            Encoder.load(bundle)  # a version that cannot be loaded must not come to be
+            kind.load(bundle)  # a version that cannot be loaded must not come to be
             _copy_package(package)
             with self._as_default(), mlflow.start_run(run_id=run_id):
                 model = mlflow.pyfunc.log_model(
                     name="model",
-                    python_model=str(package / "inference" / "registered_model.py"),
+                    python_model=str(package / "inference" / kind.module),
                     artifacts={BUNDLE: str(bundle)},
                     code_paths=[str(package)],
-                    signature=SIGNATURE,
+                    signature=kind.signature,
                     input_example=_example(vocabulary),
                     pip_requirements=[f"{name}=={_public(installed_version(name))}" for name in REQUIREMENTS],
                 )

@@ -18,9 +18,10 @@ from behavior_lib.inference.encoder import read_bundle
 from behavior_lib.registry import Registered, Registry
 from behavior_lib.spark.embed import Serving
 from behavior_lib.spark.job import Job, exit_with, main
+from behavior_lib.spark.labels import read_labels
 from behavior_lib.spark.ledger import Summary
-from behavior_lib.spark.probes import Gathered, gather, read_labels
-from behavior_lib.spark.splits import cuts
+from behavior_lib.spark.probes import Gathered, gather
+from behavior_lib.spark.splits import cuts, newest_event
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS
 from behavior_lib.tables.sequences import TEST, VALIDATION
 
@@ -39,7 +40,7 @@ def run(job: Job) -> Summary:
         )
     inputs = {spec.name: job.tables.version(spec) for spec in (EVENTS, ITEMS, EVENT_TYPES)}
     events = job.tables.read(EVENTS, inputs[EVENTS.name]).where(F.col(EVENTS.source) == job.source.name)
-    newest = _newest(job, events)
+    newest = newest_event(events, job.source.name)
     cut = cuts(job.config.split, job.source.split, newest)[job.config.probe.split == TEST]
     with job.progress.step(f"gathering users as of {cut}"):
         gathered = _gather(job, registry, model, events, inputs, cut)
@@ -77,14 +78,6 @@ def _check(job: Job) -> None:
             near = nearest(name, known)
             mend = f"did you mean {near}?" if near else f"one of {', '.join(known)}"
             raise ConfigError("no such label", where="probe.leave_out", value=name, mend=mend)
-
-
-def _newest(job: Job, events: DataFrame) -> datetime:
-    row = events.agg(F.max(EVENTS.event_time)).first()
-    if row is None or row[0] is None:
-        raise DataRefused("there is no event", where=f"source {job.source.name}", mend="run ingest first")
-    newest: datetime = row[0]
-    return newest
 
 
 def _gather(

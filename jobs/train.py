@@ -5,10 +5,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from behavior_lib.config.schema import LauncherName
+from behavior_lib.config.schema import LauncherName, TrainSplit
 from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
 from behavior_lib.errors import ConfigError
-from behavior_lib.registry import TAUGHT_BY, Registry
+from behavior_lib.inference.encoder import Encoder, read_bundle
+from behavior_lib.inference.renumber import same_names
+from behavior_lib.inference.vocabulary import Vocabulary
+from behavior_lib.registry import SOURCE, START_MODEL, TAUGHT_BY, Registered, Registry
 from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.item_attributes import with_attributes
 from behavior_lib.spark.job import Job, exit_with, main
@@ -24,6 +27,7 @@ from behavior_lib.train.plan import plan
 from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.tracking import Tracker
+from behavior_lib.train.transfer import Origin
 from behavior_lib.train.trial import estimate, overfit
 
 FLAGS = {
@@ -38,8 +42,9 @@ OVERFIT_STEPS = 100
 def run(job: Job) -> Summary:
     """Train on the newest sequences, unless the same was done before, and make the result the challenger."""
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
-    names = job.config.model.item_attributes
+    names, start = job.config.model.item_attributes, _start_model(job, registry)
     inputs = {spec.name: job.tables.version(spec) for spec in (SEQUENCES, *([ITEMS] if names else []))}
+    inputs |= {} if start is None else {START_MODEL: start.version}
     config_hash = job.config_hash("model", "train", "mlflow", "seed")
     if job.is_done(inputs, config_hash):
         job.progress.say("the model of these sequences and this configuration is trained")
@@ -48,23 +53,25 @@ def run(job: Job) -> Summary:
         snapshot = Snapshot.resolve(job.tables.location(SEQUENCES), inputs[SEQUENCES.name])
         snapshot = snapshot.taught_by(job.config.train.split.value)
         counts = with_attributes(count_train(snapshot), job.tables.read(ITEMS, inputs.get(ITEMS.name)), names)
-    settings = plan(job.config, counts, Path(job.config.paths.var) / "train" / job.source.name)
+    versions = {f"{spec.name}_version": job.tables.version(spec) for spec in (SEQUENCES, EVENTS, ITEMS, EVENT_TYPES)}
+    origin = None if start is None else _origin(registry, start, _vocabulary(job, versions))
+    settings = plan(job.config, counts, Path(job.config.paths.var) / "train" / job.source.name, origin)
     if job.config.train.dry_run:
         return _tell(job, settings, snapshot, counts, inputs)
     if job.config.train.overfit_one_batch:
         return _overfit(job, settings, snapshot, counts, inputs)
-    versions = {f"{spec.name}_version": job.tables.version(spec) for spec in (SEQUENCES, EVENTS, ITEMS, EVENT_TYPES)}
+    store, tags = FolderStore(settings.checkpoints_of(snapshot)), _tags(job, versions, origin)
+    if origin is not None:
+        origin.put(store)
     experiment = registry.experiment(job.config.mlflow.experiment, job.config.mlflow.artifacts)
-    tracker = Tracker(job.config.mlflow.tracking_uri, experiment, {**versions, "job_run_id": job.run_id})
+    tracker = Tracker(job.config.mlflow.tracking_uri, experiment, {**tags, "job_run_id": job.run_id})
     result = _train(job, settings, snapshot, counts, tracker)
     if result.is_stopped:
         job.progress.say(f"stopped after step {result.steps}; the same command goes on from there")
         metrics = {"steps": result.steps, "train_seconds": round(result.seconds, 1)}
         return Summary(STOPPED, inputs=inputs, metrics=metrics, config_hash=config_hash)
-    items, types = (job.tables.read(spec, versions[f"{spec.name}_version"]) for spec in (ITEMS, EVENT_TYPES))
-    vocabulary = read_vocabulary(items, types, reserved_buckets(job.tables)).learnt(counts.items)
+    vocabulary = _vocabulary(job, versions).learnt(counts.items)
     with job.progress.step("registering the model"):
-        tags = {**versions, TAUGHT_BY: job.config.train.split.value}
         model = registry.register(tracker.run_id, Path(result.checkpoint), vocabulary, tags)
     job.progress.say(f"version {model.version} is challenger")
     return Summary(
@@ -72,8 +79,39 @@ def run(job: Job) -> Summary:
         metrics=_figures(result, settings.fit.k),
         config_hash=config_hash,
         extra={"model_name": model.name, "model_version": model.version, "mlflow_run_id": tracker.run_id},
-        afterwards=FolderStore(settings.checkpoints_of(snapshot)).clear,
+        afterwards=store.clear,
     )
+
+
+def _start_model(job: Job, registry: Registry) -> Registered | None:
+    """The version that train.start_model names; None where it names none."""
+    name, is_refit = job.config.train.start_model, job.config.train.split is TrainSplit.refit
+    if name is None:
+        return None
+    found = registry.find_any(name)
+    if found.is_refit and found.is_of(job.source.name) and not is_refit:
+        what, mend = "a refit has learned from what validation asks for", "start from another version"
+        raise ConfigError(what, where="train.start_model", value=name, mend=mend)
+    return found
+
+
+def _origin(registry: Registry, start: Registered, tables: Vocabulary) -> Origin:
+    """What a run takes of a version. tables: the names that sequences are numbered by."""
+    with registry.bundle(start) as folder:
+        files = read_bundle(folder)
+    items, event_types = same_names(tables, Encoder.from_bytes(files).vocabulary)
+    return Origin(f"{start.name}/{start.version}", files, items, event_types)
+
+
+def _vocabulary(job: Job, versions: Mapping[str, int]) -> Vocabulary:
+    items, types = (job.tables.read(spec, versions[f"{spec.name}_version"]) for spec in (ITEMS, EVENT_TYPES))
+    return read_vocabulary(items, types, reserved_buckets(job.tables))
+
+
+def _tags(job: Job, versions: Mapping[str, int], origin: Origin | None) -> dict[str, object]:
+    """What the run and the version say of where the model comes from."""
+    started = {} if origin is None else {START_MODEL: origin.identity}
+    return {**versions, TAUGHT_BY: job.config.train.split.value, SOURCE: job.source.name, **started}
 
 
 def _tell(

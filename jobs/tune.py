@@ -28,6 +28,8 @@ def run(job: Job) -> Summary:
     tune = job.config.tune
     if job.config.train.launcher is LauncherName.spark:
         raise ConfigError("tune does not train in Spark tasks", mend="--set train.launcher=local")
+    if job.config.train.start_model is not None:
+        raise ConfigError("trials start from no other model", mend="--set train.start_model=null")
     inputs = {SEQUENCES.name: job.tables.version(SEQUENCES)}
     config_hash = job.config_hash("model", "train", "tune", "evaluate", "mlflow", "seed")
     snapshot = Snapshot.resolve(job.tables.location(SEQUENCES), inputs[SEQUENCES.name])

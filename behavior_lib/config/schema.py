@@ -7,6 +7,8 @@ from enum import Enum
 
 from omegaconf import MISSING
 
+from behavior_lib.config.fine_tune import FineTuneConfig
+
 
 class CommunicatorName(str, Enum):
     horovod = "horovod"
@@ -219,6 +221,9 @@ class TrainConfig:
     launcher: LauncherName = LauncherName.local
     reader: ReaderName = ReaderName.petastorm
     start: StartName = StartName.cooccurrence  # item vectors before the first step
+    # A registered model that the new one begins with: a version or alias of mlflow.model_name, or NAME@VERSION of
+    # another. What both know, by name, and all of the encoder is taken; the rest starts as above. null: none.
+    start_model: str | None = None
     # refit: what was chosen on validation is trained once more, on the rows up to the test cut. Nothing is chosen then:
     # the newest epoch is kept, and evaluate judges on test alone.
     split: TrainSplit = TrainSplit.train
@@ -384,6 +389,7 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    fine_tune: FineTuneConfig = field(default_factory=FineTuneConfig)
     mlflow: MlflowConfig = field(default_factory=MlflowConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     maintain: MaintainConfig = field(default_factory=MaintainConfig)

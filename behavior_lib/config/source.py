@@ -111,7 +111,8 @@ class ItemsConfig:
 
 @dataclass
 class UsersConfig:
-    """A file of what is known of users: one row a user. Models never see it; `probe` asks how well vectors tell it.
+    """A file of what is known of users: one row a user. Only the models of `fine_tune` see it; `probe` asks how well
+    vectors tell it.
 
     labels: by name a boolean or a number, by Spark SQL; null where it is not known.
     """

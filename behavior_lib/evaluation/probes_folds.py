@@ -7,6 +7,8 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+TRAIN_FOLD, VALIDATION_FOLD, TEST_FOLD = 0, 1, 2
+
 
 def deal(
     user_ids: NDArray[np.object_], values: NDArray[np.float64], is_binary: bool, n_folds: int, key: str
@@ -33,3 +35,13 @@ def fewest(n_folds: int, n_inner: int) -> int:
     while n - -(-n // n_folds) < n_inner:
         n += 1
     return n
+
+
+def part(user_ids: NDArray[np.object_], validation: float, test: float, key: str) -> NDArray[np.int64]:
+    """int64 [n], TRAIN_FOLD, VALIDATION_FOLD or TEST_FOLD: of each user by SHA-256 of `key` and the id alone.
+
+    validation, test: shares of all users; who else comes moves nobody.
+    """
+    drawn = [int.from_bytes(hashlib.sha256(f"{key}\x1f{user}".encode()).digest()[:8]) / 2**64 for user in user_ids]
+    places = np.array(drawn, dtype=np.float64)
+    return np.select([places < test, places < test + validation], [TEST_FOLD, VALIDATION_FOLD], TRAIN_FOLD)

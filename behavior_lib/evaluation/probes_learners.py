@@ -39,15 +39,17 @@ class Candidate:
 def candidates(is_binary: bool) -> list[Candidate]:
     """What the inner folds choose among; of equals the first is taken.
 
-    Logistic regression on standardised features with several C, or ridge regression for numbers; and gradient
-    boosting (scikit-learn's histogram trees).
+    The linear ones, and gradient boosting (scikit-learn's histogram trees).
     """
-    if is_binary:
-        linear = [Candidate(f"logistic C={c:g}", _logistic(c)) for c in _STRENGTHS]
-    else:
-        linear = [Candidate(f"ridge alpha={alpha:g}", _ridge(alpha)) for alpha in _PENALTIES]
     kind = HistGradientBoostingClassifier if is_binary else HistGradientBoostingRegressor
-    return [*linear, Candidate("boosting", lambda seed: kind(random_state=seed, **_BOOSTING))]
+    return [*linear_candidates(is_binary), Candidate("boosting", lambda seed: kind(random_state=seed, **_BOOSTING))]
+
+
+def linear_candidates(is_binary: bool) -> list[Candidate]:
+    """Logistic regression on standardised features with several C, or ridge regression for numbers."""
+    if is_binary:
+        return [Candidate(f"logistic C={c:g}", _logistic(c)) for c in _STRENGTHS]
+    return [Candidate(f"ridge alpha={alpha:g}", _ridge(alpha)) for alpha in _PENALTIES]
 
 
 def answers(

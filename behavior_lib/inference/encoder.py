@@ -66,6 +66,11 @@ class Encoder:
             return cls.load(folder)
 
     @property
+    def model(self) -> SequenceModel:
+        """What it encodes with."""
+        return self._model
+
+    @property
     def length(self) -> int:
         """Newest events of a history that count."""
         return self._model.spec.length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,6 +49,31 @@ class Renumbering:
         result = np.full((len(scores), len(self.items)), -np.inf, dtype=np.float32)
         result[:, scored] = scores[:, self.items[scored]]
         return result
+
+
+def same_names(own: Vocabulary, other: Vocabulary) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each item and event type of `own` the number of the one of the same name in `other`, -1 where it has none.
+
+    Padding, mask and unknown are the same everywhere; a bucket is where there are as many.
+    """
+    numbers = Renumbering.between(own, other)
+    return (
+        _where_alike(own.item_ids, other.item_ids, numbers.items),
+        _where_alike(own.event_types, other.event_types, numbers.event_types),
+    )
+
+
+def _where_alike(
+    own: Sequence[str | None], other: Sequence[str | None], numbers: NDArray[np.int32]
+) -> NDArray[np.int64]:
+    alike = np.array(
+        [
+            index < FIRST_INDEX or (number >= FIRST_INDEX and name == other[number])
+            for index, (name, number) in enumerate(zip(own, numbers, strict=True))
+        ],
+        dtype=bool,
+    )
+    return np.where(alike, numbers, -1).astype(np.int64)
 
 
 def _renumbered(indexes: NDArray[np.int32]) -> NDArray[np.int32]:

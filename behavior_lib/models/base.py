@@ -136,6 +136,16 @@ class SequenceModel(nn.Module, ABC):
     def start_item_vectors(self, vectors: Tensor) -> None:
         """Take [n_items, dimension] for the vectors of the known items; rows of length 0 leave the own ones."""
 
+    @abstractmethod
+    def start_from(self, other: SequenceModel, items: Tensor, event_types: Tensor) -> Tensor:
+        """Take what another model has learned, of these items and event types or of others; the rest stays as it is.
+        Returns bool [n_items], the known items whose vectors were taken.
+
+        items: int64 [n_items], event_types: int64 [n_event_types]: the number that the other model has for what is the
+        same item or type, -1 where it has none. Counts of train are never taken. Raises ConfigError where the other
+        model has another architecture.
+        """
+
     def blocks(self) -> list[nn.Module]:
         """The layers that take most of the time and memory; none where there is no such part.
 

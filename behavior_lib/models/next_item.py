@@ -33,6 +33,7 @@ from behavior_lib.models.repeat import RepeatPath, own_items
 from behavior_lib.models.similarity import Similarity
 from behavior_lib.models.slots import LEAST, Slots
 from behavior_lib.models.successors import SuccessorPath, fold_of
+from behavior_lib.models.transfer import BY_EVENT_TYPE, BY_ITEM, check_alike, take_weights
 from behavior_lib.models.transitions import ItemGraph
 from behavior_lib.tables.items import FIRST_INDEX
 
@@ -95,6 +96,22 @@ class NextItem(SequenceModel):
         given = self.known_items & (vectors.norm(dim=1) > 0)
         with torch.no_grad():
             self.items.weight[given] = vectors[given]
+
+    def start_from(self, other: SequenceModel, items: Tensor, event_types: Tensor) -> Tensor:
+        """As SequenceModel. What the values of an item gave its vector is then part of its own, and a bias is taken as
+        far as it had left the item's share of train, which is another one here.
+        """
+        check_alike(self.spec, other.spec)
+        assert isinstance(other, NextItem)
+        is_learned = other.known_items[items.clamp(0, other.spec.n_items - 1)] & (items < other.spec.n_items)
+        items = items.masked_fill(~(is_learned | (items < FIRST_INDEX)), -1)
+        event_types = event_types.masked_fill(event_types >= other.spec.n_event_types, -1)
+        rows = {**dict.fromkeys(BY_ITEM, items), **dict.fromkeys(BY_EVENT_TYPE, event_types)}
+        with torch.no_grad():
+            moved = {"items.weight": other._item_table(), "bias": other.bias - other.log_share.clamp(min=LEAST)}
+            take_weights(self, self.spec, other.spec, {**dict(other.named_parameters()), **moved}, rows)
+            self.bias[items >= 0] += self.log_share.clamp(min=LEAST)[items >= 0]
+        return (items >= FIRST_INDEX) & self.known_items
 
     def scores(self, batch: Batch) -> Tensor:
         """Vectors, bias and paths together."""

@@ -90,20 +90,21 @@ def judged_users(sequences: DataFrame) -> JudgedUsers | None:
     if not len(rows):
         return None
     rows = rows.sort_values(SEQUENCES.user_id, ignore_index=True)
+    histories = as_histories(rows)
+    user_ids, targets = rows[SEQUENCES.user_id].to_numpy(object), _stacked(rows[SEQUENCES.target_index])
+    as_of, own_cuts = rows[SEQUENCES.as_of].max().to_pydatetime(), rows[SEQUENCES.held_out_id].notna()
+    return JudgedUsers(user_ids, histories, targets, as_of, bool(own_cuts.any()))
 
-    def stacked(name: str) -> NDArray[np.int32]:
-        return np.stack(rows[name].to_list(), dtype=np.int32)
 
-    histories = Histories(
-        stacked(SEQUENCES.item_index),
-        stacked(SEQUENCES.event_type),
-        stacked(SEQUENCES.gap_seconds),
+def as_histories(rows: Any) -> Histories:
+    """The arrays of SEQUENCES rows in a pandas frame, one at least."""
+    return Histories(
+        _stacked(rows[SEQUENCES.item_index]),
+        _stacked(rows[SEQUENCES.event_type]),
+        _stacked(rows[SEQUENCES.gap_seconds]),
         np.stack(rows[SEQUENCES.value].to_list(), dtype=np.float32),
         rows[SEQUENCES.length].to_numpy(np.int32),
     )
-    user_ids, targets = rows[SEQUENCES.user_id].to_numpy(object), stacked(SEQUENCES.target_index)
-    as_of, own_cuts = rows[SEQUENCES.as_of].max().to_pydatetime(), rows[SEQUENCES.held_out_id].notna()
-    return JudgedUsers(user_ids, histories, targets, as_of, bool(own_cuts.any()))
 
 
 def seen_events(events: DataFrame, sequences: DataFrame, users: JudgedUsers) -> DataFrame:
@@ -201,6 +202,10 @@ def _als(
     user_factors = np.full((len(users.user_ids), vectors.shape[1]), np.nan, dtype=np.float32)
     user_factors[rows] = np.reshape(found[FACTORS].to_list(), (len(rows), -1))
     return Factors(user_factors, item_factors, popularity)
+
+
+def _stacked(lists: Any) -> NDArray[np.int32]:
+    return np.stack(lists.to_list(), dtype=np.int32)
 
 
 def _joined(lists: Any) -> NDArray[np.int64]:

@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import BooleanType, DataType, NumericType
 
-from behavior_lib.config.schema import PrivacyConfig, ProbeConfig
-from behavior_lib.config.source import ACTIVE, SPEND, UsersConfig
+from behavior_lib.config.schema import ProbeConfig
+from behavior_lib.config.source import ACTIVE, SPEND
 from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.evaluation.probes import Label
 from behavior_lib.evaluation.probes_features import Panel, UserEvents, aggregates
-from behavior_lib.privacy.keys import Keyring
 from behavior_lib.spark.collected import collect, lists_by_user
 from behavior_lib.spark.embed import Serving, user_embeddings
-from behavior_lib.spark.pseudonyms import keyed_hash, with_keys
+from behavior_lib.spark.labels import LABEL, KnownLabels, choose_users
 from behavior_lib.tables import EVENTS, USER_EMBEDDINGS
 
-_TIME, _ITEM, _TYPE, _FILLED, _TOGETHER = "_time", "_item", "_type", "_filled", "_together"
-_LABEL = "_label_"  # before a label's name in a frame, so that none is taken for a column of the tables
-
-
-@dataclass(frozen=True)
-class KnownLabels:
-    """Labels of users that a source has. rows: user_id and, by `columns`, one double a label. is_binary: by name."""
-
-    rows: DataFrame
-    is_binary: Mapping[str, bool]
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns that hold them, in the order of `is_binary`."""
-        return [_LABEL + name for name in self.is_binary]
+_TIME, _ITEM, _TYPE, _FILLED = "_time", "_item", "_type", "_filled"
 
 
 @dataclass(frozen=True)
@@ -48,27 +31,6 @@ class Gathered:
     panel: Panel
     labels: tuple[Label, ...]
     aggregates: tuple[str, ...]
-
-
-def read_labels(spark: SparkSession, users: UsersConfig, privacy: PrivacyConfig) -> KnownLabels:
-    """The source's labels, one row a user id of the tables. Of two rows of one user the smaller by labels stands.
-
-    Where ids are pseudonyms, a user has one under each key. Raises ConfigError for a label that is neither a boolean
-    nor a number.
-    """
-    raw = spark.read.format(users.format).options(**users.options).load(users.path)
-    user_id = F.expr(f"cast(({users.user_id}) as string)").alias(EVENTS.user_id)
-    found = raw.select(user_id, *(F.expr(f"({sql})").alias(_LABEL + name) for name, sql in users.labels.items()))
-    is_binary = {name: _is_binary(name, found.schema[_LABEL + name].dataType) for name in users.labels}
-    numbers = [F.col(_LABEL + name).cast("double").alias(_LABEL + name) for name in is_binary]
-    columns = [_LABEL + name for name in is_binary]
-    rows = found.where(F.col(EVENTS.user_id).isNotNull()).select(EVENTS.user_id, *numbers)
-    if privacy.pseudonymize:
-        keys = Keyring.read(privacy).keys.values()
-        pseudonyms = F.explode(F.array(*(keyed_hash(key, F.col(EVENTS.user_id)) for key in keys)))
-        rows = with_keys(rows, keys).select(pseudonyms.alias(EVENTS.user_id), *columns)
-    chosen = rows.groupBy(EVENTS.user_id).agg(F.min(F.struct(*columns)).alias(_TOGETHER))
-    return KnownLabels(chosen.select(EVENTS.user_id, f"{_TOGETHER}.*"), is_binary)
 
 
 def future_labels(events: DataFrame, cut: datetime, days: int) -> DataFrame:
@@ -82,22 +44,7 @@ def future_labels(events: DataFrame, cut: datetime, days: int) -> DataFrame:
     # Decimal: a sum of doubles depends on the order of its terms.
     total = F.sum(F.col(EVENTS.value).cast("decimal(38,9)")).cast("double")
     spend = F.log1p(F.greatest(F.coalesce(total, F.lit(0.0)), F.lit(0.0)))
-    return after.groupBy(EVENTS.user_id).agg(F.lit(1.0).alias(_LABEL + ACTIVE), spend.alias(_LABEL + SPEND))
-
-
-def choose_users(before: DataFrame, known: KnownLabels | None, most: int, seed: int) -> DataFrame:
-    """user_id of those with an event before the cut, and the source's labels of them; at most so many.
-
-    Above that, those with labels come first, and the rest is drawn by a hash of the seed and the id.
-    """
-    users = before.select(EVENTS.user_id).distinct()
-    if known is None:
-        first: list[Column] = []
-    else:
-        users = users.join(known.rows, EVENTS.user_id, "left")
-        first = [F.coalesce(*known.columns).isNull()]
-    drawn = F.xxhash64(F.lit(seed), EVENTS.user_id)
-    return users.orderBy(*first, drawn, EVENTS.user_id).limit(most)
+    return after.groupBy(EVENTS.user_id).agg(F.lit(1.0).alias(LABEL + ACTIVE), spend.alias(LABEL + SPEND))
 
 
 def gather(
@@ -115,7 +62,7 @@ def gather(
         own = before.join(users.select(EVENTS.user_id), EVENTS.user_id, "left_semi")
         _check_size(own.count(), config.most_events)
         labels = users.join(future_labels(events, cut, config.horizon_days), EVENTS.user_id, "left")
-        facts = collect(labels.fillna(0.0, subset=[_LABEL + ACTIVE, _LABEL + SPEND]))
+        facts = collect(labels.fillna(0.0, subset=[LABEL + ACTIVE, LABEL + SPEND]))
         vectors = user_embeddings(own, serving, cut).select(EVENTS.user_id, USER_EMBEDDINGS.embedding)
         facts = facts.merge(collect(vectors), on=EVENTS.user_id).sort_values(EVENTS.user_id, ignore_index=True)
         history = _history(own, facts[EVENTS.user_id], cut)
@@ -129,7 +76,7 @@ def gather(
         history.item_counts(),
     )
     is_binary = {**({} if known is None else known.is_binary), ACTIVE: True, SPEND: False}
-    told = (Label(name, facts[_LABEL + name].to_numpy(np.float64), binary) for name, binary in is_binary.items())
+    told = (Label(name, facts[LABEL + name].to_numpy(np.float64), binary) for name, binary in is_binary.items())
     return Gathered(panel, tuple(told), tuple(figures))
 
 
@@ -156,16 +103,6 @@ def _history(own: DataFrame, user_ids: Any, cut: datetime) -> UserEvents:
         len(user_ids),
         int(cut.replace(tzinfo=timezone.utc).timestamp()) * 1_000_000 + cut.microsecond,
     )
-
-
-def _is_binary(name: str, kind: DataType) -> bool:
-    if not isinstance(kind, BooleanType | NumericType):
-        mend = "write a condition, or cast it to a number"
-        where = f"users.labels.{name} of the source"
-        raise ConfigError(
-            "a label is neither a boolean nor a number", where=where, value=kind.simpleString(), mend=mend
-        )
-    return isinstance(kind, BooleanType)
 
 
 def _check_size(n_events: int, most: int) -> None:

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from behavior_lib.config.schema import SplitConfig
 from behavior_lib.config.source import SourceSplit
-from behavior_lib.errors import ConfigError
+from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.spark.sequences import Shape, Vocabulary, histories, newest_first, split_rows, target_array, targets
 from behavior_lib.tables import EVENTS, ITEMS, SEQUENCES
 from behavior_lib.tables.items import UNKNOWN_INDEX
@@ -33,6 +33,15 @@ def cuts(config: SplitConfig, source: SourceSplit, newest: datetime) -> tuple[da
     if validation >= test:
         raise ConfigError("split.validation is not before split.test", value=f"{validation} and {test}")
     return validation, test
+
+
+def newest_event(events: DataFrame, source: str) -> datetime:
+    """The newest event time of EVENTS rows, UTC. source: whose they are. Raises DataRefused where there is none."""
+    row = events.agg(F.max(EVENTS.event_time)).first()
+    if row is None or row[0] is None:
+        raise DataRefused("there is no event", where=f"source {source}", mend="run ingest first")
+    newest: datetime = row[0]
+    return newest
 
 
 def global_rows(

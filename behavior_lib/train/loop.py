@@ -27,6 +27,7 @@ from behavior_lib.train.state import Checkpoints, Progress, best_name, failed_na
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.successors import start_successors
 from behavior_lib.train.trace import tracing
+from behavior_lib.train.transfer import start_from_model
 from behavior_lib.train.validation import rows_at_once, validation_ndcg
 
 AHEAD = 2  # batches that are made before they are needed
@@ -141,13 +142,22 @@ class _Trainer:
             for result in progress.epochs:
                 self._observer.epoch(result)
             return progress
-        if self._settings.start == StartName.cooccurrence.value:
-            if self._communicator.rank == 0:
-                start_from_cooccurrence(self._placed.twin, snapshot, self._settings, self._communicator.alive)
-                self._placed.take_weights_of_twin()
-            self._communicator.broadcast(list(self._model.parameters()))
+        self._start(snapshot)
         self._optimizer.begin()
         return progress
+
+    def _start(self, snapshot: Snapshot) -> None:
+        """The weights before the first step, on all ranks those of rank 0."""
+        is_counted, has_origin = self._settings.start == StartName.cooccurrence.value, self._settings.origin is not None
+        if not is_counted and not has_origin:
+            return
+        if self._communicator.rank == 0:
+            twin, alive = self._placed.twin, self._communicator.alive
+            kept = start_from_model(twin, self._store) if has_origin else None
+            if is_counted:
+                start_from_cooccurrence(twin, snapshot, self._settings, alive, kept)
+            self._placed.take_weights_of_twin()
+        self._communicator.broadcast(list(self._model.parameters()))
 
     def _epoch(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
         """Train what is left of the epoch. Returns whether to stop."""

@@ -27,12 +27,13 @@ from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.losses import sampling_of
 from behavior_lib.models.objectives.chosen import NEXT_SESSION, check_objectives
 from behavior_lib.train.settings import SCALES, FitSettings, RunSettings
+from behavior_lib.train.transfer import Origin
 
 
-def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
+def plan(config: Config, counts: TrainCounts, folder: Path, origin: Origin | None = None) -> RunSettings:
     """The run that the configuration asks for on this train split; folder: it may write there and nowhere else.
 
-    Raises ConfigError for values that cannot be.
+    origin: what train.start_model names. Raises ConfigError for values that cannot be.
     """
     train, model = config.train, config.model
     workers = 1 if train.communicator is CommunicatorName.single else train.workers
@@ -53,6 +54,8 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
             "session_gap": _session_gap(config),
         }
     )
+    if origin is not None:
+        origin.check(spec)
     fit = FitSettings(
         **_alike(FitSettings, train)
         | {
@@ -63,6 +66,7 @@ def plan(config: Config, counts: TrainCounts, folder: Path) -> RunSettings:
             "tokens_per_row": counts.tokens / counts.rows,
             "k": config.evaluate.k,
             "keeps_newest": train.split is TrainSplit.refit,
+            "origin": None if origin is None else origin.identity,
         }
     )
     place = train.checkpoints if "://" in train.checkpoints else str(Path(train.checkpoints).absolute())

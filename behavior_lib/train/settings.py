@@ -30,7 +30,8 @@ class FitSettings:
     """How to train. The meaning of each key is that of TrainConfig.
 
     threads: torch threads of one process. tokens_per_row: mean events of a row of train. keeps_newest: the newest epoch
-    counts as the best, because train has seen what validation asks for.
+    counts as the best, because train has seen what validation asks for. origin: the model that the run begins with
+    (Origin.identity), which lies in its store; None: none.
     """
 
     epochs: int
@@ -60,6 +61,7 @@ class FitSettings:
     recompute: bool = False
     stop_after: int | None = None
     keeps_newest: bool = False
+    origin: str | None = None
 
 
 @dataclass(frozen=True)

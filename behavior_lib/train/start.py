@@ -25,16 +25,35 @@ MOST_PAIRS = 10_000_000  # of items in neighbouring instants that are counted; 2
 
 
 def start_from_cooccurrence(
-    model: SequenceModel, snapshot: Snapshot, settings: FitSettings, alive: Callable[[], None] = lambda: None
+    model: SequenceModel,
+    snapshot: Snapshot,
+    settings: FitSettings,
+    alive: Callable[[], None] = lambda: None,
+    kept: Tensor | None = None,
 ) -> None:
     """Give the model item vectors that know what train has in one instant. Reads the train split once.
 
-    alive: called at every batch.
+    alive: called at every batch. kept: bool [n_items], items that have vectors of another model, which stay; those of
+    the others are turned to where these would lie by the same turn.
     """
     items, instants = zip(*_events(model, snapshot, settings, alive), strict=True)
     item, instant, spec = torch.cat(items), torch.cat(instants), model.spec
-    if len(item):
-        model.start_item_vectors(cooccurrence_vectors(item, instant, spec.n_items, spec.dimension, settings.seed))
+    if not len(item):
+        return
+    vectors = cooccurrence_vectors(item, instant, spec.n_items, spec.dimension, settings.seed)
+    if kept is not None:
+        vectors = turned(vectors, model.item_vectors().detach(), kept).masked_fill(kept[:, None], 0.0)
+    model.start_item_vectors(vectors)
+
+
+def turned(vectors: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
+    """vectors [n, d] by the rotation or reflection that brings the known ones, bool [n], nearest to `wanted` [n, d].
+
+    The orthogonal Procrustes problem (Schönemann 1966): U Vᵀ of the singular value decomposition of vectorsᵀ wanted.
+    """
+    left, _, right = torch.linalg.svd(vectors[known].double().T @ wanted[known].double())
+    found: Tensor = (vectors.double() @ left @ right).float()
+    return found
 
 
 def start_item_graph(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
 from behavior_lib.train.trace import TRACE
 
 EPOCHS_FILE = "epochs.json"
+_MOST_METRICS = 1000  # that MLflow takes at once
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 
 
@@ -98,9 +100,29 @@ class Tracker:
         self._client.log_dict(self.run_id, {"epochs": [asdict(epoch) for epoch in result.epochs]}, EPOCHS_FILE)
         self._client.set_terminated(self.run_id, FINISHED)
 
+    def end(self, metrics: Mapping[str, float], epochs: Mapping[str, Sequence[float]]) -> None:
+        """The run is done, with these figures. epochs: what each epoch came to, by the name of the metric."""
+        now = time.time_ns() // 1_000_000
+        entries = [Metric(key, value, now, 0) for key, value in metrics.items()]
+        entries += [
+            Metric(key, value, now, step) for key, values in epochs.items() for step, value in enumerate(values)
+        ]
+        for at in range(0, len(entries), _MOST_METRICS):
+            self._client.log_batch(self.run_id, metrics=entries[at : at + _MOST_METRICS])
+        self._client.set_terminated(self.run_id, FINISHED)
+
     def stop(self) -> None:
         """The run was asked to end; another goes on from its state."""
         self._client.set_terminated(self.run_id, KILLED)
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """What is raised inside ends the run without a model."""
+        try:
+            yield
+        except BaseException:
+            self.fail()
+            raise
 
     def fail(self) -> None:
         """The run ended without a model."""

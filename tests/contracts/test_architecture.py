@@ -91,7 +91,7 @@ def test_importing_the_library_starts_nothing():
     guilty = []
     for path in LIBRARY:
         # The doctor's probes are programs, and MLflow runs the file of a model to learn what it is.
-        if "probes" in path.parts or path.name == "registered_model.py":
+        if "probes" in path.parts or path.name.startswith("registered_"):
             continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):

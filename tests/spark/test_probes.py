@@ -9,7 +9,8 @@ from behavior_lib.config.schema import PrivacyConfig
 from behavior_lib.config.source import UsersConfig
 from behavior_lib.errors import ConfigError
 from behavior_lib.privacy.keys import Key
-from behavior_lib.spark.probes import choose_users, future_labels, read_labels
+from behavior_lib.spark.labels import choose_users, read_labels
+from behavior_lib.spark.probes import future_labels
 from tests.spark.conftest import event
 
 pytestmark = pytest.mark.spark

@@ -32,7 +32,7 @@ def test_every_field_of_a_run_is_a_key_or_worked_out_here():
         "n_event_types",
         "attribute_values",
     }
-    assert names(FitSettings) - names(TrainConfig) == {"seed", "tokens_per_row", "k", "keeps_newest"}
+    assert names(FitSettings) - names(TrainConfig) == {"seed", "tokens_per_row", "k", "keeps_newest", "origin"}
     assert names(RunSettings) - names(TrainConfig) == {"spec", "fit", "folder", "attributes"}
 
 

@@ -61,6 +61,20 @@ def test_a_failed_run_is_marked(store):
     assert MlflowClient(uri).get_run(tracker.run_id).info.status == "FAILED"
 
 
+def test_a_run_without_a_loop_of_its_own_ends_with_its_figures_or_fails(store):
+    uri, experiment = store
+    tracker, other, client = Tracker(uri, experiment, {}), Tracker(uri, experiment, {}), MlflowClient(uri)
+    with tracker.failing():
+        tracker.end({"auc": 0.75}, {"train_loss": [2.0, 1.0]})
+    run = client.get_run(tracker.run_id)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"auc": 0.75, "train_loss": 1.0})
+    history = client.get_metric_history(tracker.run_id, "train_loss")
+    assert [(metric.step, metric.value) for metric in history] == [(0, 2.0), (1, 1.0)]
+    with pytest.raises(KeyboardInterrupt), other.failing():
+        raise KeyboardInterrupt
+    assert client.get_run(other.run_id).info.status == "FAILED"
+
+
 def test_the_code_version_changes_with_the_code(tmp_path):
     before = code_version()
     assert before.startswith(f"{behavior_lib.__version__}+")

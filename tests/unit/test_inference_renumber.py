@@ -3,8 +3,9 @@
 import numpy as np
 
 from behavior_lib.data.histories import Histories
-from behavior_lib.inference.renumber import Renumbering
+from behavior_lib.inference.renumber import Renumbering, same_names
 from behavior_lib.inference.vocabulary import Vocabulary
+from behavior_lib.tables.buckets import Buckets
 
 TABLES = Vocabulary.from_pairs([("apple", 3), ("pear", 4), ("plum", 5), ("new", 6)], [("view", 3), ("buy", 4)])
 MODEL = Vocabulary.from_pairs([("plum", 3), ("apple", 4), ("gone", 5)], [("buy", 3)])
@@ -39,3 +40,20 @@ def test_the_same_warehouse_changes_nothing_but_adds_what_is_new():
     scores = np.random.default_rng(0).random((2, 5)).astype(np.float32)
     assert np.array_equal(numbers.scores(scores)[:, 3:5], scores[:, 3:5])
     assert np.isneginf(numbers.scores(scores)[:, 5:]).all()
+
+
+def test_the_same_names_are_found_and_nothing_else():
+    items, types = same_names(TABLES, MODEL)
+    assert items.tolist() == [0, 1, 2, 4, -1, 3, -1]
+    assert types.tolist() == [0, 1, 2, -1, 3]
+    assert (items.dtype, types.dtype) == (np.int64, np.int64)
+
+
+def test_buckets_are_the_same_where_there_are_as_many_and_no_item_is_its_bucket():
+    tables = Vocabulary.from_pairs([("apple", 3), ("pear", 6)], [], [Buckets(4, 2)])
+    assert same_names(tables, Vocabulary.from_pairs([("apple", 5)], [], [Buckets(3, 2)]))[0].tolist() == [
+        *(0, 1, 2, 5),
+        *(3, 4),
+        -1,
+    ]
+    assert same_names(tables, Vocabulary.from_pairs([], [], [Buckets(3, 3)]))[0].tolist() == [0, 1, 2, *[-1] * 4]

@@ -1,0 +1,169 @@
+"""behavior fine_tune on a small shop: planted labels are learned from what came before the cut, and served by name."""
+
+from datetime import datetime, timezone
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from behavior_lib.inference.encoder import Encoder
+from behavior_lib.inference.labels import LABEL_BUNDLE_FILES
+from behavior_lib.inference.vocabulary import Vocabulary
+from behavior_lib.models.base import ModelSpec
+from behavior_lib.models.build import build_model, save_model
+from behavior_lib.registry import CHALLENGER, SOURCE, START_MODEL, TAUGHT_BY, Registry
+from behavior_lib.spark.schema import rows_frame
+from behavior_lib.tables import EVENT_TYPES, ITEMS
+from tests.jobs.small_source import YAML, failure, line
+
+pytestmark = pytest.mark.spark
+
+USERS, N_ITEMS, LENGTH = 150, 10, 4
+TIME = datetime(2017, 4, 1, tzinfo=timezone.utc)
+LABELS = """
+users:
+  format: csv
+  path: ${paths.raw}/../users.csv
+  options: {header: "true"}
+  user_id: id
+  labels:
+    fond: cast(fond as boolean)
+    threes: cast(threes as int)
+    constant: cast(id is not null as boolean)
+split: {test: "2017-05-01"}
+"""
+
+
+@pytest.fixture
+def shop_of_labels(spark, shop, source):
+    """A log, and a file of users: who had item 7 or above last before the cut, and how often item 3.
+
+    After the cut all have the same item. Returns the setting of the source, histories before the cut, and labels.
+    """
+    random = np.random.default_rng(1)
+    items = random.integers(3, 3 + N_ITEMS, (USERS, LENGTH))
+    events = [
+        line(user=f"u{user}", item=f"i{item}", time=f"2017-04-0{1 + day} 12:00:00")
+        for user, row in enumerate(items)
+        for day, item in enumerate(row)
+    ]
+    events += [line(user=f"u{user}", item="i3", time="2017-05-03 12:00:00") for user in range(USERS)]
+    fond, threes = items[:, -1] >= 7, (items == 3).sum(1)
+    told = [f"u{user},{'' if user % 10 == 0 else fond[user]},{threes[user]}" for user in range(USERS)]
+    (shop.root / "users.csv").write_text("\n".join(["id,fond,threes", *told, "nobody,true,1"]))
+    setting = source(YAML + LABELS, log_json=b"".join(events))
+    assert shop.run("ingest", setting)["exit_code"] == 0
+    known = {ITEMS.n_events: 1, ITEMS.known_from: TIME, ITEMS.first_seen: TIME, ITEMS.last_seen: TIME}
+    named = [
+        {ITEMS.item_id: f"i{number}", ITEMS.item_index: number, ITEMS.attributes: None, **known}
+        for number in range(3, 3 + N_ITEMS)
+    ]
+    shop.tables.insert(ITEMS, rows_frame(spark, ITEMS, named))
+    shop.tables.insert(EVENT_TYPES, rows_frame(spark, EVENT_TYPES, [{"event_type": "view", "type_index": 3}]))
+    days = [int(datetime(2017, 4, 1 + day, 12, tzinfo=timezone.utc).timestamp() * 1e6) for day in range(LENGTH)]
+    histories = pd.DataFrame(
+        {
+            "user_id": [f"u{user}" for user in range(USERS)],
+            "item_id": [[f"i{item}" for item in row] for row in items],
+            "event_type": [["view"] * LENGTH] * USERS,
+            "event_time": [days] * USERS,
+            "value": [[1.0] * LENGTH] * USERS,
+        }
+    )
+    return setting, histories, fond, threes
+
+
+@pytest.fixture
+def registry(shop, tmp_path):
+    """With an untrained encoder as challenger."""
+    registry = Registry(f"sqlite:///{shop.root / 'var' / 'mlflow.db'}", "encoder")
+    torch.manual_seed(1)
+    spec = ModelSpec("gru", length=LENGTH, window=LENGTH, n_items=3 + N_ITEMS, n_event_types=4, dimension=16, layers=1)
+    save_model(build_model(spec, torch.arange(3 + N_ITEMS)), tmp_path / "checkpoint")
+    vocabulary = Vocabulary.from_pairs([(f"i{number}", number) for number in range(3, 3 + N_ITEMS)], [("view", 3)])
+    experiment = registry.experiment("behavior", str(shop.root / "var" / "artifacts"))
+    run_id = MlflowClient(f"sqlite:///{shop.root / 'var' / 'mlflow.db'}").create_run(experiment).info.run_id
+    registry.register(run_id, tmp_path / "checkpoint", vocabulary, {})
+    return registry
+
+
+def test_labels_are_learned_judged_and_served(shop, shop_of_labels, registry):
+    setting, histories, fond, threes = shop_of_labels
+    words = (setting, "mlflow.model_name=encoder", "fine_tune.model=challenger", "fine_tune.learning_rate=0.03")
+    told = shop.run("fine_tune", *words)
+    assert told["exit_code"] == 0, told["stderr"]
+    assert told["left_out"].keys() == {"constant"}
+    assert "constant is not learned: all" in told["stderr"]
+    assert (told["cut"], told["model_name"], told["model_version"]) == ("2017-05-01T00:00:00", "encoder-labels", 1)
+    figures = told["labels"]["fond"]["figures"]
+    assert figures["fine_tuned"]["auc"] > 0.85
+    assert (figures["majority"]["auc"], figures["linear"]["auc"] > 0.8) == (0.5, True)
+    assert told["metrics"]["fond.fine_tuned.auc"] == figures["fine_tuned"]["auc"]
+    assert told["labels"]["threes"]["headline"] == "r2"
+
+    uri = f"sqlite:///{shop.root / 'var' / 'mlflow.db'}"
+    labels = Registry(uri, "encoder-labels")
+    version = labels.find(CHALLENGER)
+    assert (version.tags[START_MODEL], version.tags[SOURCE], version.tags["cut"]) == (
+        "encoder/1",
+        "shop",
+        "2017-05-01T00:00:00",
+    )
+    run = MlflowClient(uri).get_run(told["mlflow_run_id"])
+    assert (run.info.status, run.data.metrics["fond.linear.auc"]) == ("FINISHED", figures["linear"]["auc"])
+    assert {key.split(".")[0] for key in run.data.params} == {"fine_tune"}
+    with registry.bundle(registry.find("1")) as before, labels.bundle(version) as folder:
+        assert {path.name for path in folder.iterdir()} == set(LABEL_BUNDLE_FILES)
+        old, new = (Encoder.load(place).model.state_dict() for place in (before, folder))
+    assert all(torch.equal(new[name], weight) for name, weight in old.items())
+
+    mlflow.set_tracking_uri(uri)
+    try:
+        loaded = mlflow.pyfunc.load_model(f"models:/encoder-labels@{CHALLENGER}")
+    finally:
+        mlflow.set_tracking_uri(None)
+    answers = loaded.predict(histories)
+    assert list(answers.columns) == ["user_id", "fond", "threes"]
+    assert ((answers["fond"] > 0.5) == fond).mean() > 0.85
+    assert np.corrcoef(answers["threes"], threes)[0, 1] > 0.5
+    nobody = loaded.predict(pd.DataFrame({"user_id": ["new"], "item_id": [[]]}))
+    assert nobody[["fond", "threes"]].isna().all(axis=None)
+
+    trained = shop.run("fine_tune", *words, "fine_tune.encoder=trained", "fine_tune.labels=[fond]")
+    assert (trained["exit_code"], trained["model_version"]) == (0, 2), trained["stderr"]
+    assert trained["labels"].keys() == {"fond"}
+    with labels.bundle(labels.find("2")) as folder:
+        assert not torch.equal(Encoder.load(folder).model.state_dict()["items.weight"], old["items.weight"])
+
+
+def test_what_cannot_be_is_one_sentence(shop, shop_of_labels, registry):
+    setting = shop_of_labels[0]
+    words = (setting, "mlflow.model_name=encoder", "fine_tune.model=challenger")
+    refused = {
+        "fine_tune.labels=[fon]": (2, "no such label in fine_tune.labels: 'fon'; did you mean fond?"),
+        "fine_tune.split=train": (2, "no such split in fine_tune.split: 'train'; give test or validation"),
+        "fine_tune.patience=0": (2, "fine_tune.patience must be at least 1: 0; --set fine_tune.patience=…"),
+        "fine_tune.test_share=0.9": (
+            2,
+            "fine_tune.validation_share and test_share leave nobody to learn from: [0.15, 0.9]; their sum is below 1",
+        ),
+        "fine_tune.labels=[constant]": (
+            3,
+            "no label can be learned in source shop: ['constant']; the warnings say why; see users.labels, or raise "
+            "fine_tune.test_share and validation_share",
+        ),
+    }
+    for change, expected in refused.items():
+        assert failure(shop.run("fine_tune", *words, change)) == expected
+    assert not list((shop.root / "var").rglob("labels.safetensors"))
+    MlflowClient(f"sqlite:///{shop.root / 'var' / 'mlflow.db'}").set_model_version_tag(
+        "encoder", "1", TAUGHT_BY, "refit"
+    )
+    code, sentence = failure(shop.run("fine_tune", *words, "fine_tune.split=validation"))
+    assert (code, sentence) == (
+        2,
+        "a refit has learned from what follows the cut in fine_tune.model: 1; ask on test: fine_tune.split=test",
+    )
