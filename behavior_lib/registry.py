@@ -35,6 +35,8 @@ TAUGHT_BY = "train_split"  # tag: the split of sequences that a version learned 
 SOURCE = "source"  # tag: the source whose events those are
 START_MODEL = "start_model"  # tag: the version that a version's training began with, and a hash of what it took
 
+_SIGNS = str.maketrans({"@": "_at_", "+": "_and_"})
+
 # What a loaded model needs and no more: no Spark, no reader, no configuration.
 PACKAGED = (
     "__init__.py",
@@ -219,9 +221,11 @@ class Registry:
             self._client.delete_registered_model_alias(self.model_name, CHALLENGER)
 
     def log_metrics(self, registered: Registered, metrics: Mapping[str, float]) -> None:
-        """Add metrics to the run that the version came from; MLflow takes no `@` in a name, so it is written `_at_`."""
+        """Add metrics to the run that the version came from. MLflow takes no `@` and no `+` in a name: they are written
+        `_at_` and `_and_`.
+        """
         now = int(time.time() * 1000)
-        entries = [Metric(name.replace("@", "_at_"), value, now, 0) for name, value in metrics.items()]
+        entries = [Metric(name.translate(_SIGNS), value, now, 0) for name, value in metrics.items()]
         self._client.log_batch(registered.run_id, metrics=entries)
 
     def _of_number(self, number: str) -> Registered | None:

@@ -55,8 +55,10 @@ def run(job: Job) -> Summary:
     if newest < ends and any(each.label.name in FUTURE for each in found):
         job.progress.warn(f"what comes after the cut is known up to {newest} alone, not {ends}")
     job.progress.show(as_table(found, f"{model.name} version {model.version}, users as of {cut}"))
+    metrics = {**_metrics(found), **clusters}
+    registry.log_metrics(model, {f"probe.{job.config.probe.split}.{name}": value for name, value in metrics.items()})
     extra = {"model_version": model.version, "cut": cut.isoformat(), "left_out": left_out, **_told(found)}
-    return Summary(inputs=inputs, metrics={**_metrics(found), **clusters}, extra=extra)
+    return Summary(inputs=inputs, metrics=metrics, extra=extra)
 
 
 def _check(job: Job) -> None:

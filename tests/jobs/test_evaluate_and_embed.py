@@ -268,8 +268,12 @@ def probe_job(warehouse, registry, *settings):
 
 
 def test_probes_tell_what_comes_after_the_cut(warehouse, new_version, capsys):
-    registry, _ = new_version()
-    told = run(probe_job(warehouse, registry, "probe.leave_out=[spend]", "probe.clusters=4"))
+    registry, version = new_version()
+    asked = probe_job(warehouse, registry, "probe.leave_out=[spend]", "probe.clusters=4")
+    told = run(asked)
+    logged = MlflowClient(asked.config.mlflow.tracking_uri).get_run(version.run_id).data.metrics
+    in_mlflow = {name.removeprefix("probe.test."): value for name, value in logged.items() if "probe" in name}
+    assert in_mlflow == {name.replace("+", "_and_"): value for name, value in told["metrics"].items()}
     files = str(DATA / "complete_journey" / "transactions" / "*" / "*.json.gz")
     n_users, n_active = duckdb.execute(
         """select count(*) filter (first < '2017-12-01'), count(*) filter (first < '2017-12-01' and is_active) from (
