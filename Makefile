@@ -32,7 +32,7 @@ test-slow: setup ## Run the slow ones: the whole way, spark-submit, a lost worke
 	@$(BIN)/python -m pytest tests --ignore=tests/browser -m slow -n 2 --dist load $(ARGS)
 
 soak: setup ## Kill 60 runs at random moments and compare what they left (half an hour)
-	@$(BIN)/python -m pytest tests/e2e/test_kills.py --kills 60 $(ARGS)
+	@$(BIN)/python -m pytest tests/e2e/test_kills.py --kills 60 -n 2 --dist load $(ARGS)
 
 test-browser: setup ## Open the report in Chromium and check what it shows
 	@scripts/install_chromium.sh

@@ -29,6 +29,16 @@ rules:
 # What may differ between two runs of one thing: when it was done, and where the files lie.
 _OF_THE_RUN = {"accepted_at", "path", "ingest_date"}
 _LOG = ("ingest", "ingest", "sessionize", "ingest", "rebuild")
+_OF_A_ROUND = 8  # kills: a rebuild takes all batches of its warehouse again
+
+
+def pytest_generate_tests(metafunc):
+    """As many rounds as the kills that are asked for need, each with warehouses and a seed of its own."""
+    if "kills" in metafunc.fixturenames:
+        wanted = metafunc.config.getoption("kills")
+        starts = range(0, wanted, _OF_A_ROUND)
+        rounds = [(number, min(_OF_A_ROUND, wanted - start)) for number, start in enumerate(starts)]
+        metafunc.parametrize(("number_of_round", "kills"), rounds)
 
 
 def batch(draw: random.Random, number: int) -> bytes:
@@ -96,23 +106,22 @@ def rows(shop: Shop, spec) -> list[str]:
     return sorted(str(row) for row in duckdb.execute(query, [found]).fetchall()) if found else []
 
 
-def test_whatever_is_killed_ends_as_if_nothing_had_happened(spark, tmp_path, capsys, request):
-    wanted = request.config.getoption("kills")
-    draw = random.Random(f"kills {wanted}")
+def test_whatever_is_killed_ends_as_if_nothing_had_happened(spark, tmp_path, capsys, number_of_round, kills):
+    draw = random.Random(f"round {number_of_round}")
     twin = Twin(spark, tmp_path, capsys.readouterr)
-    kills = 0
-    for number in range(1, 3 * wanted):
-        if kills == wanted:
+    killed = 0
+    for number in range(1, 3 * kills):
+        if killed == kills:
             break
         job = _LOG[number % len(_LOG)]
         twin.arrive(f"{number}.json", batch(draw, number % 28 + 1))
         for shop in (twin.calm, twin.killed) if job != "ingest" else ():
             twin.run_calmly(shop, "ingest", number)
         written = twin.run_calmly(twin.calm, job, number)
-        kills += twin.kill(job, number, draw.randint(1, max(written, 1)))
+        killed += twin.kill(job, number, draw.randint(1, max(written, 1)))
         twin.run_calmly(twin.killed, job, number)
         for spec in (EVENTS, EVENTS_QUARANTINE, BATCH_STATISTICS, INGEST_FILES, SESSIONS):
             assert rows(twin.killed, spec) == rows(twin.calm, spec), (number, job, spec.name)
-    assert kills == wanted
+    assert killed == kills
     ledger = twin.killed.tables.read(PIPELINE_RUNS).where("job = 'ingest' and rows_read is not null")
     assert ledger.count() == ledger.select(PIPELINE_RUNS.batch_id).distinct().count()
