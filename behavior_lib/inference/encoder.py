@@ -112,6 +112,15 @@ class Encoder:
             batches.append({name: part.numpy() for name, part in parts.items()})
         return {name: np.concatenate([parts[name] for parts in batches]) for name in batches[0]}
 
+    def foretold(self, histories: Histories) -> dict[str, NDArray[np.generic]]:
+        """What the model says of the next instant of each history (SequenceModel.foretold), in order."""
+        batches: list[dict[str, NDArray[np.generic]]] = []
+        for start in range(0, max(len(histories), 1), _ROWS):
+            batch = Batch.from_histories(histories.rows(slice(start, start + _ROWS)))
+            with torch.inference_mode():
+                batches.append({name: said.numpy() for name, said in self._model.foretold(batch).items()})
+        return {name: np.concatenate([said[name] for said in batches]) for name in batches[0]}
+
     def next_items(self, histories: Histories, k: int) -> tuple[list[list[str]], list[list[float]]]:
         """The ids of the k best next items of each history, best first, and their scores (logits).
 

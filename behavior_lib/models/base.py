@@ -159,6 +159,14 @@ class SequenceModel(nn.Module, ABC):
         that the model does not have are not there.
         """
 
+    def foretold(self, batch: Batch) -> dict[str, Tensor]:
+        """What is said of each row's next instant by objectives that learned it, by their names.
+
+        next_type: int64 [n], the type of its events. next_time: float32 [n], days until it. next_value: float32 [n],
+        the sum of its values. Empty where nothing was learned of it.
+        """
+        return {}
+
     @abstractmethod
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
         """Every random choice that the loss of a prepared batch needs, but dropout. Reads no weights: it runs in the

@@ -118,6 +118,13 @@ class NextItem(SequenceModel):
             parts[name] = torch.zeros_like(logits).scatter_add(1, item, addend)[:, items]
         return parts
 
+    def foretold(self, batch: Batch) -> dict[str, Tensor]:
+        """As SequenceModel, by the objectives' heads."""
+        if not (heads := self.objectives.foretelling()):
+            return {}
+        states = self.newest_states(self.prepare(batch))
+        return {name: head.foretold(states) for name, head in heads.items()}
+
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
         """negatives: int64, see CatalogueLoss. boundaries: int64, ends of instants where all items are scored.
 

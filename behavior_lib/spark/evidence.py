@@ -12,13 +12,15 @@ from pyspark.sql import functions as F
 from behavior_lib.config.schema import EvaluateConfig
 from behavior_lib.evaluation.baselines import Scorer
 from behavior_lib.evaluation.compression import VectorScorer
-from behavior_lib.evaluation.judge import rank_methods
+from behavior_lib.evaluation.judge import MODEL, rank_methods
 from behavior_lib.evaluation.ranking import Ranking
+from behavior_lib.evaluation.upcoming import Foretold, guesses
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.inference.renumber import Renumbering
 from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.spark.evaluation import Baselines, JudgedUsers, baselines, judged_users, read_vocabulary
 from behavior_lib.spark.tables import Tables
+from behavior_lib.spark.upcoming import next_instants
 from behavior_lib.spark.vocabulary import reserved_buckets
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
 
@@ -60,6 +62,19 @@ class Evidence:
         place = np.searchsorted(encoder.known_items, numbers.items[index])
         of_users = encoder.encode(numbers.histories(users.histories))
         return VectorScorer(of_users, encoder.item_vectors()[place], index, len(self.vocabulary.item_ids))
+
+    def foretold(self, split: str, encoder: Encoder, users: JudgedUsers) -> Foretold | None:
+        """What a model says of the users' next instants, beside what they did and guesses of their past.
+
+        None where the model has learned nothing of it.
+        """
+        histories = Renumbering.between(self.vocabulary, encoder.vocabulary).histories(users.histories)
+        said = encoder.foretold(histories)
+        if not said:
+            return None
+        rows, truth = next_instants(self.events, self._of(split), users.user_ids, encoder.vocabulary)
+        answers = {MODEL: said, **guesses(histories)}
+        return Foretold(truth, {name: {part: each[rows] for part, each in of.items()} for name, of in answers.items()})
 
     def rank(
         self, split: str, methods: Mapping[str, Scorer], users: JudgedUsers, known: Baselines, config: EvaluateConfig
