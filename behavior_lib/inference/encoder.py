@@ -145,6 +145,12 @@ class Encoder:
         with torch.inference_mode():
             return np.asarray(self._model.item_vectors().numpy()[self.known_items], dtype=np.float32)
 
+    def product_terms(self) -> tuple[float, NDArray[np.float32]]:
+        """The factor of user · item vector in a score, and float32 [len(known_items)], what popularity adds to it."""
+        with torch.inference_mode():
+            factor, addend = self._model.product_terms()
+            return factor, np.asarray(addend.numpy()[self.known_items], dtype=np.float32)
+
     def _best(self, row: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         candidates = self.known_items
         if k < len(candidates):

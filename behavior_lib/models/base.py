@@ -150,6 +150,10 @@ class SequenceModel(nn.Module, ABC):
         """float32 [n, n_items]: a logit for each item to be in the user's next instant; -inf for no candidate."""
 
     @abstractmethod
+    def product_terms(self) -> tuple[float, Tensor]:
+        """What `scores` make of user · item vector: its factor, and float32 [n_items], what popularity adds to it."""
+
+    @abstractmethod
     def score_parts(self, batch: Batch, items: Tensor) -> dict[str, Tensor]:
         """What `scores` of the known items `items`, int64 [m], are made of: float32 [n, m] each, and they add up to it.
 

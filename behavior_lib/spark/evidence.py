@@ -61,7 +61,9 @@ class Evidence:
         index = np.flatnonzero(np.isin(numbers.items, encoder.known_items))
         place = np.searchsorted(encoder.known_items, numbers.items[index])
         of_users = encoder.encode(numbers.histories(users.histories))
-        return VectorScorer(of_users, encoder.item_vectors()[place], index, len(self.vocabulary.item_ids))
+        factor, addend = encoder.product_terms()
+        n_items = len(self.vocabulary.item_ids)
+        return VectorScorer(of_users, encoder.item_vectors()[place], index, n_items, factor, addend[place])
 
     def foretold(self, split: str, encoder: Encoder, users: JudgedUsers) -> Foretold | None:
         """What a model says of the users' next instants, beside what they did and guesses of their past.
@@ -73,8 +75,10 @@ class Evidence:
         if not said:
             return None
         rows, truth = next_instants(self.events, self._of(split), users.user_ids, encoder.vocabulary)
-        answers = {MODEL: said, **guesses(histories)}
-        return Foretold(truth, {name: {part: each[rows] for part, each in of.items()} for name, of in answers.items()})
+        has_past = histories.length[rows] > 0  # without one there is nothing to tell from
+        rows, truth = rows[has_past], {part: each[has_past] for part, each in truth.items()}
+        of_model = {part: each[rows] for part, each in said.items()}
+        return Foretold(truth, {MODEL: of_model, **guesses(histories.rows(rows))})
 
     def rank(
         self, split: str, methods: Mapping[str, Scorer], users: JudgedUsers, known: Baselines, config: EvaluateConfig

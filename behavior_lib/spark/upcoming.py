@@ -21,7 +21,7 @@ _DAY_US = 86_400_000_000
 def next_instants(
     events: DataFrame, sequences: DataFrame, user_ids: NDArray[np.object_], vocabulary: Vocabulary
 ) -> tuple[NDArray[np.int64], Instants]:
-    """int64 [m], which of the users have one, and these instants.
+    """int64 [m], which of the users have one and an event before it, and these instants.
 
     events: EVENTS rows of the source. sequences: SEQUENCES rows of the split. user_ids: theirs, in any order.
     vocabulary: whose numbers types get; of types that as many events have the first by name is taken. A row a user and
@@ -33,7 +33,8 @@ def next_instants(
     bounds = judged.groupBy(EVENTS.user_id).agg(
         F.min(F.when(later, micros)).alias(_FIRST), F.max(F.when(~later, micros)).alias(_NEWEST)
     )
-    instants = judged.where(later).join(bounds, EVENTS.user_id).where(micros == F.col(_FIRST))
+    is_first = (micros == F.col(_FIRST)) & F.col(_NEWEST).isNotNull()
+    instants = judged.where(later).join(bounds, EVENTS.user_id).where(is_first)
     # Decimal: a sum of doubles depends on the order of its terms.
     total = F.sum(F.coalesce(EVENTS.value, F.lit(0.0)).cast("decimal(38,9)")).cast("double")
     parts = instants.groupBy(EVENTS.user_id, EVENTS.event_type, _FIRST, _NEWEST)

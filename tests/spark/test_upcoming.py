@@ -19,7 +19,7 @@ pytestmark = pytest.mark.spark
 
 CUT = datetime(2017, 1, 3, tzinfo=timezone.utc)
 NAMES = Vocabulary.from_pairs([("a", 3)], [("buy", 3), ("view", 4)])
-USERS = np.array(["u", "v", "w"], dtype=object)
+USERS = np.array(["new", "u", "v", "w"], dtype=object)
 
 
 def rows(spark, held_out=None):
@@ -42,6 +42,7 @@ def events(spark):
         event("v", "2017-01-02 23:59:59", event_type="buy", value=1.0),
         event("v", "2017-01-05 23:59:59", event_type="view", value=-2.0),
         event("v", "2017-01-05 23:59:59", event_type="buy", value=-3.0),
+        event("new", "2017-01-04 00:00:00", event_type="view", value=7.0),
         event("other", "2017-01-05 00:00:00", event_type="view", value=7.0),
         event("w", "2017-01-02 00:00:00", event_type="view", value=1.0),
     ]
@@ -50,7 +51,7 @@ def events(spark):
 
 def test_the_next_instant_is_the_first_from_the_cut_on(spark, events):
     found, instants = next_instants(events, rows(spark), USERS[::-1], NAMES)
-    assert found.tolist() == [2, 1]  # nothing came of "w"
+    assert found.tolist() == [2, 1]  # nothing came of "w", and nothing had come of "new"
     # Of "v" as many events are purchases as views; of "u" the third event is of no value.
     assert {name: values.tolist() for name, values in instants.items()} == {
         "next_type": [4, 3],
@@ -80,11 +81,11 @@ class Told:
 
 
 def test_a_model_is_judged_on_what_it_says_beside_guesses(spark, events):
-    number = np.array([[4, 4], [3, 0], [4, 0]], np.int32)  # as the tables have it
-    gap = np.array([[0, 129_600], [0, 0], [0, 0]], np.int32)
-    item, value, length = np.minimum(number, 3), np.ones((3, 2), np.float32), np.array([2, 1, 1], np.int32)
+    number = np.array([[0, 0], [4, 4], [3, 0], [4, 0]], np.int32)  # as the tables have it
+    gap = np.array([[0, 0], [0, 129_600], [0, 0], [0, 0]], np.int32)
+    item, value, length = np.minimum(number, 3), np.ones((4, 2), np.float32), np.array([0, 2, 1, 1], np.int32)
     histories = Histories(item, number, gap, value, length)
-    users = JudgedUsers(USERS, histories, np.zeros((3, 1), np.int32), CUT)
+    users = JudgedUsers(USERS, histories, np.zeros((4, 1), np.int32), CUT)
     evidence = Evidence(rows(spark), events, None, NAMES)
     found = evidence.foretold("test", Told("next_time", "next_type"), users)
     metrics = found.metrics()

@@ -1,6 +1,7 @@
 """A model with its vocabulary: vectors and next items do not depend on neighbours, padding or the road they took."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,6 +104,21 @@ def test_what_is_foretold_does_not_depend_on_the_batch(encoder):
         assert alone["next_type"] == together["next_type"][row]
         np.testing.assert_allclose(alone["next_time"], together["next_time"][row], rtol=1e-5, atol=1e-5)
     assert encoder.foretold(given) == {}
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_vectors_and_popularity_are_what_a_score_is_made_of_beside_the_paths(similarity):
+    made = new_model("transformer_repeat")
+    spec = replace(made.spec, similarity=similarity, temperature=0.2, blend=True)
+    torch.manual_seed(3)
+    blended = build_model(spec, made.item_counts).eval()
+    torch.nn.init.normal_(blended.blend.weights)
+    encoder, given = Encoder(blended, VOCABULARY), histories(9, lengths=range(1, 10))
+    factor, addend = encoder.product_terms()
+    parts = encoder.score_parts(given, encoder.known_items)
+    products = encoder.encode(given) @ encoder.item_vectors().T
+    np.testing.assert_allclose(factor * products, parts["vectors"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.tile(addend, (9, 1)), parts["popularity"], rtol=1e-5, atol=1e-5)
 
 
 def test_no_event_is_the_zero_vector_and_no_next_item(encoder):
