@@ -109,7 +109,7 @@ def _verdict(job: Job, evidence: Evidence, split: str, encoders: dict[str, Encod
     tell_left_out(job, others.left_out)
     models = {name: evidence.scorer(encoder, users) for name, encoder in encoders.items()}
     results = evidence.rank(split, {**models, **others.scorers}, users, others, config)
-    return Verdict(split, results, config.gate)
+    return Verdict(split, results, config.gate, evidence.foretold(split, encoders[MODEL], users))
 
 
 def tell_left_out(job: Job, names: Sequence[str]) -> None:

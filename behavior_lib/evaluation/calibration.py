@@ -30,15 +30,19 @@ class Grouping:
 
     def of_counts(self, counts: csr_array) -> NDArray[np.float64]:
         """float64 [n, n_groups]: the sum over the items of each group. counts: [n, V]."""
-        of_item = (np.ones(len(self.number)), self.number, np.arange(len(self.number) + 1))
-        sums = counts @ csr_array(of_item, shape=(len(self.number), self.n_groups))
-        return np.asarray(sums.toarray(), dtype=np.float64)
+        return np.asarray((counts @ self._members).toarray(), dtype=np.float64)
 
     def of_lists(self, items: NDArray[np.intp], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
         """float64 [n, n_groups]: items of each group among those chosen. items, chosen: [n, m]."""
         place = np.arange(len(items))[:, None] * self.n_groups + self.number[items]
         counts = np.bincount(place[chosen], minlength=len(items) * self.n_groups)
         return counts.reshape(len(items), self.n_groups).astype(np.float64)
+
+    @cached_property
+    def _members(self) -> csr_array:
+        """float64 [V, n_groups]: 1 where the item is of the group."""
+        n_items = len(self.number)
+        return csr_array((np.ones(n_items), self.number, np.arange(n_items + 1)), shape=(n_items, self.n_groups))
 
 
 def miscalibration(past: NDArray[np.float64], shown: NDArray[np.float64]) -> NDArray[np.float64]:

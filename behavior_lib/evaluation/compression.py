@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,8 @@ class Codec:
 
     @classmethod
     def named(cls, name: str, dimension: int, where: str) -> Codec:
-        """float16; int8, with a float32 scale for each vector; binary, the signs alone; first_N, the first N numbers of
-        each vector as float32; float32, as they are.
+        """float16; int8 and binary (signs), with a float32 scale for each vector; first_N, the first N numbers of each
+        vector as float32; float32, as they are.
 
         where: the key that names it, for errors. Raises ConfigError for another name, or more numbers than there are.
         """
@@ -48,7 +48,7 @@ class Codec:
             FLOAT32: cls(FLOAT32, 4 * dimension, lambda vectors: vectors),
             FLOAT16: cls(FLOAT16, 2 * dimension, _as_float16),
             INT8: cls(INT8, dimension + 4, _as_int8),
-            BINARY: cls(BINARY, -(-dimension // 8), lambda vectors: np.where(vectors < 0, -1, 1).astype(np.float32)),
+            BINARY: cls(BINARY, -(-dimension // 8) + 4, _as_signs),
         }
         if name not in known:
             names = [*known, f"{FIRST}{dimension // 2}"]
@@ -69,29 +69,37 @@ def _as_int8(vectors: Vectors) -> Vectors:
     return np.asarray(codes * scale, dtype=np.float32)
 
 
+def _as_signs(vectors: Vectors) -> Vectors:
+    """Each with the mean size of its vector's numbers, the scale that is nearest (Rastegari et al. 2016, XNOR-Net)."""
+    scale = np.abs(vectors).mean(axis=1, keepdims=True)
+    return np.asarray(np.where(vectors < 0, -scale, scale), dtype=np.float32)
+
+
 @dataclass(frozen=True)
 class VectorScorer:
-    """score(u, j) = x_u · y_j and nothing beside it: what a reader of both tables of vectors ranks by.
+    """score(u, j) = f x_u · y_j + a_j: vectors and popularity, without a model's paths.
 
     users: float32 [n, d]. items: float32 [m, d], of the items at `index`, int64 [m]; n_items: V, all others being no
-    candidates.
+    candidates. factor: f. addend: float32 [m], a.
     """
 
     users: Vectors
     items: Vectors
     index: NDArray[np.int64]
     n_items: int
+    factor: float
+    addend: Vectors
 
     def __call__(self, rows: slice) -> Scores:
         """float32 [n, V], a Scorer."""
         users = self.users[rows]
         scores = np.full((len(users), self.n_items), -np.inf, dtype=np.float32)
-        scores[:, self.index] = users @ self.items.T
+        scores[:, self.index] = self.factor * (users @ self.items.T) + self.addend
         return scores
 
     def kept_by(self, codec: Codec) -> VectorScorer:
         """The same of users and items that were kept so."""
-        return VectorScorer(codec.restore(self.users), codec.restore(self.items), self.index, self.n_items)
+        return replace(self, users=codec.restore(self.users), items=codec.restore(self.items))
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,7 @@ class Kept:
         results, differences, left = self.comparison.results, self.comparison.differences(), self.left()
         first = self.comparison.first
         metric = f"ndcg@{results[first].ks[0]}"
-        title = f"{self.comparison.split}, {results[first].n_users:,} users, ranked by vectors alone"
+        title = f"{self.comparison.split}, {results[first].n_users:,} users, ranked by vectors and popularity"
         caption = f"left: of {first}; difference: from it, user by user; *: more than twice the standard error"
         table = Table(title=title, title_justify="left", caption=caption)
         for name in ("vectors", "bytes", metric, "left", "difference"):

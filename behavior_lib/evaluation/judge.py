@@ -14,6 +14,7 @@ from behavior_lib.evaluation.background import Background
 from behavior_lib.evaluation.baselines import Scorer
 from behavior_lib.evaluation.metrics import Metric
 from behavior_lib.evaluation.ranking import Ranking, RankingMeter
+from behavior_lib.evaluation.upcoming import Foretold
 
 MODEL, CHAMPION = "model", "champion"
 _TOLD = ("hit_rate", "recall", "ndcg", "mrr", "coverage")
@@ -24,12 +25,14 @@ class Verdict:
     """How the methods did on one split, user by user in one order.
 
     results: MODEL, CHAMPION where the present champion was judged beside it, and every baseline by its name. gate: the
-    baselines that a challenger must beat; None: all.
+    baselines that a challenger must beat; None: all. foretold: what MODEL and guesses say of the next instant; None
+    where the model has learned nothing of it.
     """
 
     split: str
     results: Mapping[str, Ranking]
     gate: Sequence[str] | None = None
+    foretold: Foretold | None = None
 
     @property
     def k(self) -> int:
@@ -65,12 +68,14 @@ class Verdict:
         return Metric.over_users(self.results[method].ndcg - self.results[other].ndcg)
 
     def as_flat_metrics(self) -> dict[str, float]:
-        """Every mean of the headline by `<split>.<method>.<metric>`."""
-        return {
-            f"{self.split}.{method}.{name}": metric.value
+        """Every mean of the headline, and all of the next instant, by `<split>.<method>.<metric>`."""
+        ranked = {
+            f"{method}.{name}": metric.value
             for method, ranking in self.results.items()
             for name, metric in ranking.metrics().items()
         }
+        foretold = {} if self.foretold is None else self.foretold.as_flat_metrics()
+        return {f"{self.split}.{name}": value for name, value in {**ranked, **foretold}.items()}
 
     def as_lines(self) -> list[str]:
         """The table of means that a person reads, and a last line that says which method wins and by how much."""
@@ -81,6 +86,8 @@ class Verdict:
             lines.append(method.ljust(28) + "".join(f"{figures[name].value:13.4f}" for name in names))
         gain = self.difference(MODEL, self.best_baseline)
         error = "" if gain.standard_error is None else f" ± {gain.standard_error:.4f}"
+        if self.foretold is not None:
+            lines += self.foretold.as_lines()
         lines.append(f"{self.winner} wins: {MODEL} - {self.best_baseline} = {gain.value:+.4f}{error} NDCG@{self.k}")
         return lines
 
@@ -88,7 +95,8 @@ class Verdict:
         """EVALUATIONS rows; `columns` are those that only the caller knows (model_name, model_version, …)."""
         own = self.results[MODEL]
         errors = {method: own.lead_errors(ranking) for method, ranking in self.results.items() if method != MODEL}
-        return [
+        foretold = [] if self.foretold is None else self.foretold.as_rows(split=self.split, **columns)
+        return foretold + [
             {
                 "split": self.split,
                 "method": method,

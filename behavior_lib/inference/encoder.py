@@ -117,6 +117,15 @@ class Encoder:
             batches.append({name: part.numpy() for name, part in parts.items()})
         return {name: np.concatenate([parts[name] for parts in batches]) for name in batches[0]}
 
+    def foretold(self, histories: Histories) -> dict[str, NDArray[np.generic]]:
+        """What the model says of the next instant of each history (SequenceModel.foretold), in order."""
+        batches: list[dict[str, NDArray[np.generic]]] = []
+        for start in range(0, max(len(histories), 1), _ROWS):
+            batch = Batch.from_histories(histories.rows(slice(start, start + _ROWS)))
+            with torch.inference_mode():
+                batches.append({name: said.numpy() for name, said in self._model.foretold(batch).items()})
+        return {name: np.concatenate([said[name] for said in batches]) for name in batches[0]}
+
     def next_items(self, histories: Histories, k: int) -> tuple[list[list[str]], list[list[float]]]:
         """The ids of the k best next items of each history, best first, and their scores (logits).
 
@@ -140,6 +149,12 @@ class Encoder:
         """float32 [len(known_items), dimension]: the vectors of the items at the indexes `known_items`."""
         with torch.inference_mode():
             return np.asarray(self._model.item_vectors().numpy()[self.known_items], dtype=np.float32)
+
+    def product_terms(self) -> tuple[float, NDArray[np.float32]]:
+        """The factor of user · item vector in a score, and float32 [len(known_items)], what popularity adds to it."""
+        with torch.inference_mode():
+            factor, addend = self._model.product_terms()
+            return factor, np.asarray(addend.numpy()[self.known_items], dtype=np.float32)
 
     def _best(self, row: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         candidates = self.known_items

@@ -162,6 +162,10 @@ class SequenceModel(nn.Module, ABC):
         """float32 [n, n_items]: a logit for each item to be in the user's next instant; -inf for no candidate."""
 
     @abstractmethod
+    def product_terms(self) -> tuple[float, Tensor]:
+        """What `scores` make of user · item vector: its factor, and float32 [n_items], what popularity adds to it."""
+
+    @abstractmethod
     def score_parts(self, batch: Batch, items: Tensor) -> dict[str, Tensor]:
         """What `scores` of the known items `items`, int64 [m], are made of: float32 [n, m] each, and they add up to it.
 
@@ -170,6 +174,14 @@ class SequenceModel(nn.Module, ABC):
         item gets for being in the history. what follows: what it gets for what followed history items elsewhere. Parts
         that the model does not have are not there.
         """
+
+    def foretold(self, batch: Batch) -> dict[str, Tensor]:
+        """What is said of each row's next instant by objectives that learned it, by their names.
+
+        next_type: int64 [n], the type of its events. next_time: float32 [n], days until it. next_value: float32 [n],
+        the sum of its values. Empty where nothing was learned of it.
+        """
+        return {}
 
     @abstractmethod
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:

@@ -122,6 +122,11 @@ class NextItem(SequenceModel):
             logits = logits.scatter_add(1, item, addend)
         return logits
 
+    def product_terms(self) -> tuple[float, Tensor]:
+        """Those of the similarity and the blend, and the item bias."""
+        factor, weight = self._blended()
+        return float(factor) * self.similarity.scale, self.bias + weight * self.log_share.clamp(min=LEAST)
+
     def score_parts(self, batch: Batch, items: Tensor) -> dict[str, Tensor]:
         """The bias with the blend's popularity, user · item vector, what values give, and the addend of each path."""
         batch = self.prepare(batch)
@@ -134,6 +139,13 @@ class NextItem(SequenceModel):
         for name, (item, addend) in self._by_path(self._own(batch), batch, logits).items():
             parts[name] = torch.zeros_like(logits).scatter_add(1, item, addend)[:, items]
         return parts
+
+    def foretold(self, batch: Batch) -> dict[str, Tensor]:
+        """As SequenceModel, by the objectives' heads."""
+        if not (heads := self.objectives.foretelling()):
+            return {}
+        states = self.newest_states(self.prepare(batch))
+        return {name: head.foretold(states) for name, head in heads.items()}
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
         """negatives: int64, see CatalogueLoss. boundaries: int64, ends of instants where all items are scored.
@@ -256,13 +268,19 @@ class NextItem(SequenceModel):
         newest = (window.length - 1).clamp(min=0)
         return users[torch.arange(len(window)), newest] * (batch.length > 0)[:, None]
 
+    def _blended(self) -> tuple[Tensor, Tensor]:
+        """float32 [] each: the factor of products, and how much of popularity is added; 1 and 0 without a blend."""
+        if self.blend is not None:
+            return self.blend.factor, self.blend.popularity
+        return self.bias.new_ones(()), self.bias.new_zeros(())
+
     def _logits(self, users: Tensor, batch: Batch) -> Logits:
         """Everything but the paths, and without gradients of users and items.
 
         users: [n, d], the states behind the rows of a prepared batch.
         """
-        blend, values = self.blend, self.attributes
-        factor, weight = (blend.factor, blend.popularity) if blend is not None else users.new_tensor([1.0, 0.0])
+        factor, weight = self._blended()
+        values = self.attributes
         by_value, value_index = users.new_zeros(len(users), 0), batch.item_index.new_zeros(self.spec.n_items, 0)
         if values is not None and values.is_scored:
             by_value, value_index = values.by_value(batch, self.log_share.exp()), values.value_index

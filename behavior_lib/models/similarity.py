@@ -25,6 +25,11 @@ class Similarity:
             raise ConfigError("unknown similarity", where="model.similarity", value=spec.similarity, mend=mend)
         self._is_cosine, self._temperature = spec.similarity == COSINE, spec.temperature
 
+    @property
+    def scale(self) -> float:
+        """What the product of two written vectors is multiplied with."""
+        return 1 / self._temperature if self._is_cosine else 1.0
+
     def vectors(self, vectors: Tensor) -> Tensor:
         """[n, d]: of users and items, as they are written and compared."""
         return F.normalize(vectors, dim=1) if self._is_cosine else vectors

@@ -12,13 +12,15 @@ from pyspark.sql import functions as F
 from behavior_lib.config.schema import EvaluateConfig
 from behavior_lib.evaluation.baselines import Scorer
 from behavior_lib.evaluation.compression import VectorScorer
-from behavior_lib.evaluation.judge import rank_methods
+from behavior_lib.evaluation.judge import MODEL, rank_methods
 from behavior_lib.evaluation.ranking import Ranking
+from behavior_lib.evaluation.upcoming import Foretold, guesses
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.inference.renumber import Renumbering
 from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.spark.evaluation import Baselines, JudgedUsers, baselines, judged_users, read_vocabulary
 from behavior_lib.spark.tables import Tables
+from behavior_lib.spark.upcoming import next_instants
 from behavior_lib.spark.vocabulary import reserved_buckets
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
 
@@ -59,7 +61,24 @@ class Evidence:
         index = np.flatnonzero(np.isin(numbers.items, encoder.known_items))
         place = np.searchsorted(encoder.known_items, numbers.items[index])
         of_users = encoder.encode(numbers.histories(users.histories))
-        return VectorScorer(of_users, encoder.item_vectors()[place], index, len(self.vocabulary.item_ids))
+        factor, addend = encoder.product_terms()
+        n_items = len(self.vocabulary.item_ids)
+        return VectorScorer(of_users, encoder.item_vectors()[place], index, n_items, factor, addend[place])
+
+    def foretold(self, split: str, encoder: Encoder, users: JudgedUsers) -> Foretold | None:
+        """What a model says of the users' next instants, beside what they did and guesses of their past.
+
+        None where the model has learned nothing of it.
+        """
+        histories = Renumbering.between(self.vocabulary, encoder.vocabulary).histories(users.histories)
+        said = encoder.foretold(histories)
+        if not said:
+            return None
+        rows, truth = next_instants(self.events, self._of(split), users.user_ids, encoder.vocabulary)
+        has_past = histories.length[rows] > 0  # without one there is nothing to tell from
+        rows, truth = rows[has_past], {part: each[has_past] for part, each in truth.items()}
+        of_model = {part: each[rows] for part, each in said.items()}
+        return Foretold(truth, {MODEL: of_model, **guesses(histories.rows(rows))})
 
     def rank(
         self, split: str, methods: Mapping[str, Scorer], users: JudgedUsers, known: Baselines, config: EvaluateConfig

@@ -47,7 +47,7 @@ EVALUATIONS = TableSpec(
         Column("model_name", STRING, "registered model that was judged"),
         Column("model_version", INT, "its version"),
         Column("split", STRING, "validation or test"),
-        Column("method", STRING, "model, or the name of the baseline"),
+        Column("method", STRING, "model, or the name of the baseline; of next_…: typical, own_typical, previous"),
         Column(
             "metric",
             STRING,
@@ -55,15 +55,22 @@ EVALUATIONS = TableSpec(
             "long_tail@10, miscalibration@10 (miscalibration_NAME@10 by evaluate.calibration_attributes); all but mrr "
             "at other numbers of places too (evaluate.more_k); recall@10|novel, ndcg@10|novel, …: over such targets "
             "alone (repeat, novel; head, middle, tail by the item's popularity; history_q1 … history_q4 by the user's "
-            "number of events); …|among_new: over novel targets, where the user's own items are not ranked",
+            "number of events); …|among_new: over novel targets, where the user's own items are not ranked; "
+            "next_type_accuracy, next_type_f1, next_time_mae, next_time_rmse (days), next_value_mae, next_value_rmse: "
+            "of the first instant after the cut, where the model has an objective that tells it",
         ),
         Column("value", DOUBLE, "mean over the users"),
-        Column("standard_error", DOUBLE, "standard error of the mean; null for coverage and one user", nullable=True),
+        Column(
+            "standard_error",
+            DOUBLE,
+            "standard error of the mean; null for coverage, F1, RMSE and one user",
+            nullable=True,
+        ),
         Column(
             "lead_standard_error",
             DOUBLE,
-            "paired standard error of the model's mean minus this method's, user by user; null for the model and for "
-            "coverage",
+            "paired standard error of the model's mean minus this method's, user by user; null for the model, and for "
+            "what has no standard error",
             nullable=True,
         ),
         Column("n_users", LONG, "users that the mean is over: those with such targets, or whose list is not empty"),

@@ -72,6 +72,7 @@ def new_version(job, tmp_path):
             dimension=8,
             heads=1,
             layers=1,
+            objectives={"next_item": 1.0, "next_time": 1.0},
         )
         torch.manual_seed(seed)
         save_model(build_model(spec, torch.arange(n_items) % 9), tmp_path / "checkpoint")
@@ -109,7 +110,8 @@ def test_baselines_are_those_of_the_raw_files(job, new_version):
     assert registry.resolve("champion") is None
     found = evaluations(job("evaluate"))
     expected = oracle(VALIDATION, TEST, "validation") | oracle(TEST, "2018-02-01", "test")
-    assert {key[1] for key in found} == {"model", *job("evaluate").config.evaluate.baselines}
+    guesses = {"typical", "own_typical", "previous"}  # of when the next basket comes
+    assert {key[1] for key in found} == {"model", *guesses, *job("evaluate").config.evaluate.baselines}
     assert len(expected) == 2 * len(COMPARED) * 26
     for key, (mean, error, n_users) in expected.items():
         assert found[key].value == pytest.approx(mean, abs=1e-9), key
@@ -142,6 +144,7 @@ def test_a_judged_champion_is_left_alone_until_a_challenger_comes(job, new_versi
     best = max(methods, key=lambda name: told["metrics"][f"test.{name}.ndcg@10"])
     assert (told["status"], told["winner"], told["model_version"]) == ("succeeded", best, version.version)
     assert told["metrics"]["test.model.ndcg@10"] < told["metrics"]["test.own_frequency.ndcg@10"]
+    assert told["metrics"]["test.own_typical.next_time_mae"] < told["metrics"]["test.model.next_time_mae"]
     before = evaluations(job("evaluate"))
     assert run(job("evaluate"))["status"] == "unchanged"
     assert evaluations(job("evaluate")) == before

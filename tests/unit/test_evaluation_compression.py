@@ -1,5 +1,6 @@
 """Vectors in fewer bytes: what comes back, how far off it is, and what a ranking by it loses."""
 
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
@@ -19,8 +20,8 @@ def named(name, dimension=4):
 
 
 def test_bytes_of_a_vector():
-    assert [named(name, 64).n_bytes for name in NAMES] == [256, 128, 68, 8, 12]
-    assert named("binary", 65).n_bytes == 9
+    assert [named(name, 64).n_bytes for name in NAMES] == [256, 128, 68, 12, 12]
+    assert named("binary", 65).n_bytes == 13
     assert named("first_64", 64).n_bytes == 256
 
 
@@ -32,7 +33,9 @@ def test_what_comes_back_by_hand():
     assert all(values.dtype == np.float32 for values in restored.values())
     np.testing.assert_array_equal(restored["float32"], vectors)
     np.testing.assert_array_equal(restored["first_3"], vectors[:, :3])
-    assert restored["binary"].tolist() == [[1, -1, 1, 1], [1, 1, 1, 1], [1, -1, 1, -1]]
+    size = np.abs(vectors).mean(axis=1)
+    assert restored["binary"][:2] == pytest.approx(np.array([[1, -1, 1, 1], [0] * 4]) * size[:2, None])
+    assert restored["binary"][2] == pytest.approx(np.array([1, -1, 1, -1]) * size[2])
     # Steps of .01 in the first vector.
     np.testing.assert_allclose(restored["int8"][0], [1.27, -0.5, 0, 0.01], rtol=1e-6, atol=1e-8)
     assert restored["int8"][1].tolist() == [0, 0, 0, 0]
@@ -69,18 +72,26 @@ def test_other_forms_are_refused(name, sentence):
 
 # Two users and items 3, 4, 5 of which the model knows 3 and 5.
 SCORER = VectorScorer(
-    np.array([[1, 0.1], [0.1, -1]], np.float32), np.array([[2, 1], [1, -3]], np.float32), np.array([3, 5]), 6
+    np.array([[1, 0.1], [0.1, -1]], np.float32),
+    np.array([[2, 1], [1, -3]], np.float32),
+    np.array([3, 5]),
+    6,
+    0.5,
+    np.zeros(2),
 )
 
 
 def test_scores_are_products_and_what_has_no_vector_is_no_candidate():
     never = -np.inf
     assert SCORER(slice(0, 2)) == pytest.approx(
-        np.array([[never, never, never, 2.1, never, 0.7], [never, never, never, -0.8, never, 3.1]])
+        np.array([[never, never, never, 1.05, never, 0.35], [never, never, never, -0.4, never, 1.55]])
     )
+    added = replace(SCORER, addend=np.array([1, -1.0]))
+    assert added(slice(0, 2))[:, [3, 5]] == pytest.approx(np.array([[2.05, -0.65], [0.6, 0.55]]))
     assert SCORER(slice(1, 2)).shape == (1, 6)
-    assert SCORER.kept_by(named("binary", 2))(slice(0, 2))[:, [3, 5]].tolist() == [[2, 0], [0, 2]]
-    assert SCORER.kept_by(named("first_1", 2))(slice(0, 2))[:, [3, 5]] == pytest.approx(np.array([[2, 1], [0.2, 0.1]]))
+    signs, first = (SCORER.kept_by(named(name, 2))(slice(0, 2))[:, [3, 5]] for name in ("binary", "first_1"))
+    assert signs == pytest.approx(np.array([[0.55 * 1.5, 0], [0, 0.55 * 2]]), abs=1e-6)
+    assert first == pytest.approx(np.array([[1, 0.5], [0.1, 0.05]]))
 
 
 @pytest.fixture
@@ -105,7 +116,7 @@ def test_the_table_has_bytes_and_what_is_left(kept):
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in console.file.getvalue().splitlines()]
     assert [cells for cells in lines if cells] == [
         ["float32", "8", "1.0000 ± 0.0000", "100.0%", ""],
-        ["binary", "1", "1.0000 ± 0.0000", "100.0%", "+0.0000 ± 0.0000"],
+        ["binary", "5", "1.0000 ± 0.0000", "100.0%", "+0.0000 ± 0.0000"],
         ["first_1", "4", "0.5000 ± 0.5000", "50.0%", "-0.5000 ± 0.5000"],
         ["model, with all beside its vectors", "", "0.0000 ± 0.0000", "", "-1.0000 ± 0.0000 *"],
     ]

@@ -1,6 +1,7 @@
 """A model with its vocabulary: vectors and next items do not depend on neighbours, padding or the road they took."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ N_ITEMS, LENGTH, UNSEEN = 60, 24, 7
 VOCABULARY = Vocabulary.from_pairs([(f"item {index}", index) for index in range(3, 80)], [("view", 3), ("buy", 4)])
 
 
-def new_model(name):
+def new_model(name, **objectives):
     torch.manual_seed(11)
     counts = torch.arange(N_ITEMS)
     counts[UNSEEN] = 0
@@ -33,7 +34,7 @@ def new_model(name):
         dimension=16,
         layers=1,
         heads=2,
-        objectives=objectives_of(name),
+        objectives={**objectives_of(name), **objectives},
     )
     built = build_model(spec, counts)
     for parameter in built.parameters():
@@ -87,6 +88,37 @@ def test_vectors_do_not_depend_on_the_width_of_the_padding(encoder):
         given.length,
     )
     np.testing.assert_allclose(encoder.encode(given), encoder.encode(wide), rtol=0, atol=1e-5)
+
+
+def test_what_is_foretold_does_not_depend_on_the_batch(encoder):
+    model = new_model("transformer_repeat", next_type=1.0, next_time=1.0)
+    given = histories(600)
+    together = Encoder(model, VOCABULARY).foretold(given)
+    assert {name: (said.shape, said.dtype) for name, said in together.items()} == {
+        "next_type": ((600,), np.int64),
+        "next_time": ((600,), np.float32),
+    }
+    assert len(set(together["next_type"])) > 1
+    for row in range(0, 600, 60):
+        alone = Encoder(model, VOCABULARY).foretold(given.rows(slice(row, row + 1)))
+        assert alone["next_type"] == together["next_type"][row]
+        np.testing.assert_allclose(alone["next_time"], together["next_time"][row], rtol=1e-5, atol=1e-5)
+    assert encoder.foretold(given) == {}
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_vectors_and_popularity_are_what_a_score_is_made_of_beside_the_paths(similarity):
+    made = new_model("transformer_repeat")
+    spec = replace(made.spec, similarity=similarity, temperature=0.2, blend=True)
+    torch.manual_seed(3)
+    blended = build_model(spec, made.item_counts).eval()
+    torch.nn.init.normal_(blended.blend.weights)
+    encoder, given = Encoder(blended, VOCABULARY), histories(9, lengths=range(1, 10))
+    factor, addend = encoder.product_terms()
+    parts = encoder.score_parts(given, encoder.known_items)
+    products = encoder.encode(given) @ encoder.item_vectors().T
+    np.testing.assert_allclose(factor * products, parts["vectors"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.tile(addend, (9, 1)), parts["popularity"], rtol=1e-5, atol=1e-5)
 
 
 def test_no_event_is_the_zero_vector_and_no_next_item(encoder):

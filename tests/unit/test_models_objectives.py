@@ -1,6 +1,7 @@
 """What each objective draws and asks, against numpy and by hand, and that each can be learned."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -244,6 +245,43 @@ def test_types_of_the_next_instant_count_once_an_event():
     logits = objective.head(task.states[0, 0]).detach().numpy()
     expected = np.log(np.exp(logits).sum()) - (logits[4] + logits[5]) / 2
     assert float(objective(task).detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_is_foretold_is_the_likeliest_type_and_the_medians():
+    states = torch.eye(DIMENSION)[:3]
+    told = {name: OBJECTIVES[name](SPEC, COUNTS) for name in ("next_type", "next_time", "next_value")}
+    with torch.no_grad():
+        for objective in told.values():
+            objective.head.weight.zero_()
+            objective.head.bias.zero_()
+        # Reserved numbers are no types, however likely; of the normal distributions the scale says nothing.
+        kinds = [[9, 9, 9, 1, 2, 0], [0, 0, 0, 3, 1, 2], [0, 0, 0, 0, 0, 1.0]]
+        told["next_type"].head.weight[:, :3] = torch.tensor(kinds).T
+        for name in ("next_time", "next_value"):
+            told[name].head.weight[:, :3] = torch.tensor([[math.log(4), math.log(2), -math.log(3)], [5, 6, 7]])
+    said = {name: objective.foretold(states).tolist() for name, objective in told.items()}
+    assert said["next_type"] == [4, 3, 5]
+    assert said["next_time"] == pytest.approx([3, 1, 0], abs=1e-6)
+    assert said["next_value"] == pytest.approx([3, 1, -2], abs=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["newest", "mean"])
+def test_a_model_foretells_from_the_states_that_taught_it(pooling):
+    weights = {"next_item": 1.0, "next_type": 0.0, "next_time": 1.0, "next_value": 0.5}
+    spec = replace(SPEC, name="gru", window=16, pooling=pooling, objectives=weights)
+    torch.manual_seed(2)
+    model, batch = build_model(spec, COUNTS).eval(), batch_of()
+    asked = []
+    heads = model.objectives.foretelling()
+    assert list(heads) == ["next_time", "next_value"]  # what weighs nothing was not learned
+    heads["next_time"].forward = lambda task: asked.append(task.states) or task.states.sum() * 0
+    with torch.inference_mode():
+        model.loss(batch, model.draw(batch, torch.Generator().manual_seed(0)))
+        said = model.foretold(batch)
+        newest = asked[0][[0, 1, 3, 4], batch.length[[0, 1, 3, 4]] - 1]
+        for name, head in heads.items():
+            torch.testing.assert_close(said[name][[0, 1, 3, 4]], head.foretold(newest), rtol=0, atol=1e-5)
+    assert build_model(replace(spec, objectives={"next_item": 1.0}), COUNTS).foretold(batch) == {}
 
 
 def test_replaced_items_are_popular_ones_and_the_share_is_as_stated():

@@ -72,6 +72,14 @@ class Objective(nn.Module, ABC):
         """A scalar to minimise; 0 where the batch has nothing to learn from."""
 
 
+class Foretelling(Objective):
+    """An objective that says something of the next instant."""
+
+    @abstractmethod
+    def foretold(self, states: Tensor) -> Tensor:
+        """[m]: what it says of the instant behind each of the states [m, d]."""
+
+
 def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """float32 in [0, 1)."""
     return torch.rand(shape, generator=generator)

@@ -12,11 +12,20 @@ from behavior_lib.models.base import Drawn, ModelSpec
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.encoders import looks_both_ways
 from behavior_lib.models.objectives.autoencoder import Reconstruction, Variational
-from behavior_lib.models.objectives.base import Encodes, Objective, Task
+from behavior_lib.models.objectives.base import Encodes, Foretelling, Objective, Task
 from behavior_lib.models.objectives.contrastive import Augmentations, SubSequences
 from behavior_lib.models.objectives.corrupted import Order, ReplacedItems
 from behavior_lib.models.objectives.masked import MaskedItems, MaskedSpans
-from behavior_lib.models.objectives.upcoming import LaterItems, NextSession, NextTime, NextType, NextValue
+from behavior_lib.models.objectives.upcoming import (
+    NEXT_TIME,
+    NEXT_TYPE,
+    NEXT_VALUE,
+    LaterItems,
+    NextSession,
+    NextTime,
+    NextType,
+    NextValue,
+)
 
 NEXT_ITEM, MASKED_ITEMS, NEXT_SESSION = "next_item", "masked_items", "next_session"  # the first is the model's own
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -26,9 +35,9 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "augmentations": Augmentations,
     NEXT_SESSION: NextSession,
     "later_items": LaterItems,
-    "next_type": NextType,
-    "next_time": NextTime,
-    "next_value": NextValue,
+    NEXT_TYPE: NextType,
+    NEXT_TIME: NextTime,
+    NEXT_VALUE: NextValue,
     "replaced_items": ReplacedItems,
     "order": Order,
     "reconstruction": Reconstruction,
@@ -59,6 +68,10 @@ class Objectives(nn.Module):
             own = {key.removeprefix(prefix): value for key, value in drawn.items() if key.startswith(prefix)}
             total = total + self.weights[name] * part(Task(model, batch, states, {**drawn, **own}))
         return total
+
+    def foretelling(self) -> dict[str, Foretelling]:
+        """Those that say something of the next instant, by name."""
+        return {name: part for name, part in self._named() if isinstance(part, Foretelling)}
 
     def _named(self) -> list[tuple[str, Objective]]:
         return [(name, part) for name, part in self.parts.items() if isinstance(part, Objective)]

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from behavior_lib.models.base import Drawn, ModelSpec
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.instants import InstantEnds, instant_ends
-from behavior_lib.models.objectives.base import Objective, Task
+from behavior_lib.models.objectives.base import Foretelling, Objective, Task
 from behavior_lib.tables.items import FIRST_INDEX
 
+NEXT_TYPE, NEXT_TIME, NEXT_VALUE = "next_type", "next_time", "next_value"
 AHEAD, ANCHORS = 4, 256
 SMALLEST_SCALE = 1e-3
 
@@ -77,7 +78,7 @@ class NextSession(Objective):
         return task.model.item_loss(states, pairs // self.n_items, pairs % self.n_items, task.drawn)
 
 
-class NextType(Objective):
+class NextType(Foretelling):
     """The event types of the next instant, each as likely as it is frequent there: cross-entropy."""
 
     needs_causal = True
@@ -95,8 +96,13 @@ class NextType(Objective):
         logits = self.head(task.states[ends.row, ends.column])[owner[known]]
         return F.cross_entropy(logits, kind[known], reduction="sum") / known.sum().clamp(min=1)
 
+    def foretold(self, states: Tensor) -> Tensor:
+        """int64 [m]: the most likely type."""
+        likeliest: Tensor = self.head(states)[:, FIRST_INDEX:].argmax(1)
+        return likeliest + FIRST_INDEX
 
-class _NextNumber(Objective):
+
+class _NextNumber(Foretelling):
     """A normal distribution of one number of the next instant: mean and scale from the state, by likelihood."""
 
     needs_causal = True
@@ -114,6 +120,11 @@ class _NextNumber(Objective):
         mean_surprise: Tensor = each.sum() / max(1, len(number))
         return mean_surprise
 
+    def mean(self, states: Tensor) -> Tensor:
+        """float32 [m]: the mean of the number under the states [m, d]."""
+        mean: Tensor = self.head(states)[:, 0]
+        return mean
+
 
 class NextTime(_NextNumber):
     """The silence before the next instant: its logarithm in days, normal (one component of Shchur et al. 2020)."""
@@ -122,6 +133,10 @@ class NextTime(_NextNumber):
         """The mean over the ends of instants."""
         ends = instant_ends(task.batch)
         return self.surprise(task.states[ends.row, ends.column], log_days(task.batch, ends))
+
+    def foretold(self, states: Tensor) -> Tensor:
+        """float32 [m]: the median of the days, never below 0."""
+        return self.mean(states).clamp(min=0).expm1()
 
 
 class NextValue(_NextNumber):
@@ -133,6 +148,11 @@ class NextValue(_NextNumber):
         owner, value = ends.targets(task.batch.value)
         total = value.new_zeros(len(ends)).index_add(0, owner, value)
         return self.surprise(task.states[ends.row, ends.column], total.sign() * total.abs().log1p())
+
+    def foretold(self, states: Tensor) -> Tensor:
+        """float32 [m]: the median of the value."""
+        mean = self.mean(states)
+        return mean.sign() * mean.abs().expm1()
 
 
 def log_days(batch: Batch, ends: InstantEnds) -> Tensor:
