@@ -37,7 +37,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "vectors_alone": PLAIN,
     # Of Complete Journey, whose source says so much of items.
     "item_attributes": ATTRIBUTES,
-    "mean_item_attributes": ("model.name=mean", "model.window=1024", *ATTRIBUTES),
+    "transformer_item_attributes": ("model.name=transformer", *ATTRIBUTES),
 }
 
 

@@ -178,7 +178,7 @@ class SequencesConfig:
 class ModelConfig:
     """Architecture. One file a named model in conf/models."""
 
-    name: str = "transformer_repeat"
+    name: str = "mean"  # of an encoder; each has a file that changes some of these defaults
     dimension: int = 64
     layers: int = 1  # mean has none
     heads: int = 2  # of attention: transformers, hstu, gat

@@ -39,7 +39,7 @@ def planned(tmp_path, counts, *changes):
 
 def test_steps_and_sizes_are_those_of_the_run(snapshot, tmp_path):
     counts = count_train(snapshot)
-    run = planned(tmp_path, counts, "train.accumulate=3")
+    run = planned(tmp_path, counts, "train.accumulate=3", "model.name=transformer_repeat")
     before = torch.get_num_threads()
     found = estimate(run, snapshot, counts)
     assert torch.get_num_threads() == before
@@ -60,7 +60,7 @@ def test_steps_and_sizes_are_those_of_the_run(snapshot, tmp_path):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_model_learns_one_batch_by_heart(snapshot, tmp_path, name):
     counts = count_train(snapshot)
-    # The paths alone would learn it: only the default model has one here.
+    # The paths alone would learn it: one model has one here.
     architecture = [f"model.name={name}", f"model.repeat_path={name == 'transformer_repeat'}", "model.successors=0"]
     run = planned(tmp_path, counts, *architecture, "train.learning_rate=0.03", "train.threads=1")
     assert run.spec.name == name
@@ -73,7 +73,7 @@ def test_every_model_learns_one_batch_by_heart(snapshot, tmp_path, name):
 def test_the_configuration_decides_the_architecture(snapshot, tmp_path):
     counts = count_train(snapshot)
     usual = planned(tmp_path, counts).spec
-    assert (usual.name, usual.layers, usual.positions, usual.fusion) == ("transformer_repeat", 1, "rotary", "sum")
+    assert (usual.name, usual.layers, usual.positions, usual.fusion) == ("mean", 1, "rotary", "sum")
     assert planned(tmp_path, counts, "model.name=cnn").spec.layers == 3
     assert planned(tmp_path, counts, "model.name=cnn", "model.layers=2").spec.layers == 2
     changed = planned(tmp_path, counts, "model.positions=time", "model.fusion=concat").spec
