@@ -102,7 +102,8 @@ def _codecs(job: Job, encoder: Encoder) -> list[Codec]:
 def _kept(ground: Ground, encoder: Encoder, codecs: list[Codec]) -> Kept:
     vectors = ground.evidence.vectors(encoder, ground.users)
     scorers: dict[str, Scorer] = {codec.name: vectors.kept_by(codec) for codec in codecs}
-    return Kept(codecs, ground.compare({**scorers, MODEL: ground.evidence.scorer(encoder, ground.users)}))
+    beside = {MODEL: ground.evidence.scorer(encoder, ground.users), **ground.known.scorers}
+    return Kept(codecs, ground.compare({**scorers, **beside}))
 
 
 def _metrics(comparison: Comparison) -> dict[str, float]:

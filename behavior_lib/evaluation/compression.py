@@ -106,7 +106,7 @@ class VectorScorer:
 class Kept:
     """What rankings by vectors are worth. codecs: the first is what the others are compared with.
 
-    comparison: their rankings by name, and that of the whole model (MODEL) behind them.
+    comparison: their rankings by name, and behind them those of the whole model (MODEL) and of what needs no vector.
     """
 
     codecs: Sequence[Codec]

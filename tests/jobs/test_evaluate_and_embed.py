@@ -194,7 +194,7 @@ def test_vectors_that_are_kept_in_fewer_bytes_rank_beside_the_whole_ones(warehou
     found = told["vectors"]
     assert found["bytes"] == {"float32": 32, "int8": 12, "first_4": 16, "first_8": 32}
     figures = found["metrics"]
-    assert {name.split(".")[1] for name in figures} == {*found["bytes"], "model"}
+    assert {name.split(".")[1] for name in figures} == {*found["bytes"], "model", "popularity"}
     assert figures["test.first_8.mrr"] == figures["test.float32.mrr"] != figures["test.first_4.mrr"]
     assert found["differences"]["first_8"]["mrr"] == {"value": 0, "standard_error": 0}
     with pytest.raises(ConfigError, match=r"vectors cannot be kept so in compare.vectors: 'int9'; did you mean int8\?"):
