@@ -150,7 +150,7 @@ def _register(
         tuned.head.save(folder)
         kind = label_kind(tuned.head.names)
         made = registry.register(tracker.run_id, folder, encoder.vocabulary, tags, kind)
-    losses = {"train_loss": tuned.train_losses, "validation_loss": tuned.validation_losses}
+    losses = {"train_loss": tuned.losses.train, "validation_loss": tuned.losses.validation}
     tracker.end(_metrics(judged, tuned), losses)
     return made
 
@@ -162,7 +162,7 @@ def _metrics(judged: Sequence[JudgedLabel], tuned: FineTuned) -> dict[str, float
         for method, by_metric in label.figures.items()
         for metric, value in by_metric.items()
     }
-    return {**figures, "best_epoch": float(tuned.best_epoch), "epochs": float(len(tuned.train_losses))}
+    return {**figures, "best_epoch": float(tuned.losses.best), "epochs": float(len(tuned.losses.train))}
 
 
 if __name__ == "__main__":

@@ -23,13 +23,13 @@ class FineTuneConfig:
     register_as: str = "${mlflow.model_name}-labels"  # the registered model that the result is a version of
     labels: list[str] = field(default_factory=list)  # of users.labels; empty: all of them
     split: str = "test"  # or validation: whose cut; histories end before it
-    encoder: EncoderMode = EncoderMode.frozen  # trained: its weights learn too
+    encoder: EncoderMode = EncoderMode.frozen  # trained: once the head has learned, its weights learn with it
     hidden: int = 0  # width of a layer between vector and answers; 0: a linear head
     epochs: int = 200
     patience: int = 10  # epochs without a lower validation loss before learning stops
     batch_size: int = 64  # users
     learning_rate: float = 0.01  # of the head
-    encoder_learning_rate: float = 0.0005
+    encoder_learning_rate: float = 0.0001  # of both, where the encoder learns
     weight_decay: float = 0.01  # of the head
     validation_share: float = 0.15  # of users, by a hash of seed and id: they end the learning
     test_share: float = 0.15  # they judge it

@@ -25,7 +25,9 @@ _ROWS = 256  # histories that go through the encoder at once where nothing is le
 
 @dataclass(frozen=True)
 class FineTuneSettings:
-    """How to learn. The meaning of each key is that of FineTuneConfig. seed: of the order of users and of dropout."""
+    """How to learn. The meaning of each key is that of FineTuneConfig. seed: of the order of users, and of a
+    hidden layer.
+    """
 
     encoder: str
     epochs: int
@@ -57,18 +59,33 @@ class LabelledUsers:
 
 
 @dataclass(frozen=True)
+class Losses:
+    """The mean losses by epoch: of train while it learned, of validation after it. best: the epochs after which
+    validation was told best, which are kept; 0: none.
+    """
+
+    train: tuple[float, ...]
+    validation: tuple[float, ...]
+    best: int
+
+    def followed_by(self, other: Losses) -> Losses:
+        """Both as one. other: began with what is kept of this one."""
+        best = len(self.train) + other.best if other.best else self.best
+        return Losses(self.train + other.train, self.validation + other.validation, best)
+
+
+@dataclass(frozen=True)
 class FineTuned:
     """A head, best on validation, and what came of it.
 
     before, after: float32 [n, dimension], the user vectors of the encoder as it was and as it is, the same where it is
-    frozen. The losses are means by epoch: of train while it learned, of validation after it. best_epoch: from 0.
+    frozen.
     """
 
     head: LabelHead
     before: Tensor
     after: Tensor
-    train_losses: tuple[float, ...]
-    validation_losses: tuple[float, ...]
+    losses: Losses
 
     @property
     def answers(self) -> NDArray[np.float64]:
@@ -76,93 +93,98 @@ class FineTuned:
         with torch.no_grad():
             return np.asarray(self.head.answers(self.after).numpy(), dtype=np.float64)
 
-    @property
-    def best_epoch(self) -> int:
-        """Of equal ones the first."""
-        return int(np.argmin(self.validation_losses))
-
 
 def vectors_of(model: SequenceModel, histories: Histories) -> Tensor:
     """float32 [n, dimension]: the user vectors, without gradients."""
     rows = np.arange(len(histories))
-    was_training = model.training
-    model.eval()
     with torch.no_grad():
         found = [
             model.user_vectors(_batch(histories, rows[at : at + _ROWS])) for at in range(0, max(len(rows), 1), _ROWS)
         ]
-    model.train(was_training)
     return torch.cat(found)
 
 
 def fine_tune(model: SequenceModel, users: LabelledUsers, settings: FineTuneSettings) -> FineTuned:
     """Learn the labels of the train users, until those of validation are told no better for `patience` epochs.
 
-    model: of a trained encoder; its weights are those of the best epoch afterwards, of a frozen one they stay. One seed
-    gives the same weights on a CPU. Raises TrainingFailed for a loss that is no number.
+    The head learns alone first: one that knows nothing would have the encoder unlearn what it knows (Kumar et al. 2022,
+    "Fine-tuning can distort pretrained features and underperform out-of-distribution"). The encoder learns without
+    dropout: users differ in little of their vectors, and the head would see more of the noise. model: in evaluation
+    mode afterwards; a trained encoder has the weights of its best epoch, a frozen one its own. One seed gives the same
+    weights on a CPU. Raises TrainingFailed for a loss that is no number.
     """
+    model.eval()
     with _own_randomness(settings.seed):
         labels = torch.from_numpy(users.values)
-        frozen = vectors_of(model, users.histories)
+        before = after = vectors_of(model, users.histories)
         train, validation = users.of(TRAIN_FOLD), users.of(VALIDATION_FOLD)
-        head = LabelHead(users.names, torch.from_numpy(users.is_binary), frozen.shape[1], settings.hidden)
-        head.fit_to(frozen[train], labels[train])
-        is_frozen = settings.encoder == EncoderMode.frozen.value
-        learner = nn.ModuleList([head] if is_frozen else [head, model])
-
-        def vectors(rows: NDArray[np.int64]) -> Tensor:
-            return frozen[rows] if is_frozen else model.user_vectors(_batch(users.histories, rows))
-
-        def judge() -> float:
-            with torch.no_grad():
-                told = frozen if is_frozen else vectors_of(model, users.histories.rows(validation))
-                return float(head.loss(told[validation] if is_frozen else told, labels[validation]))
-
+        head = LabelHead(users.names, torch.from_numpy(users.is_binary), before.shape[1], settings.hidden)
+        head.fit_to(before[train], labels[train])
+        course = _Course(train, settings)
         groups = [{"params": list(head.parameters()), "weight_decay": settings.weight_decay}]
-        if not is_frozen:
-            # What no user of a batch has would decay to nothing.
-            groups += [{"params": list(model.parameters()), "lr": settings.encoder_learning_rate, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
-        losses = _learn(learner, optimizer, train, settings, lambda rows: head.loss(vectors(rows), labels[rows]), judge)
-        after = frozen if is_frozen else vectors_of(model, users.histories)
-    return FineTuned(head.eval(), frozen, after, *losses)
+        losses = course.learn(
+            head,
+            torch.optim.AdamW(groups, lr=settings.learning_rate),
+            lambda rows: head.loss(before[rows], labels[rows]),
+            lambda: head.loss(before[validation], labels[validation]),
+        )
+        if settings.encoder == EncoderMode.trained.value:
+            asked, both = users.histories.rows(validation), nn.ModuleList([head, model])
+            more = course.learn(
+                both,
+                # Without decay: what no user of a batch has would become nothing.
+                torch.optim.AdamW(both.parameters(), lr=settings.encoder_learning_rate, weight_decay=0.0),
+                lambda rows: head.loss(model.user_vectors(_batch(users.histories, rows)), labels[rows]),
+                lambda: head.loss(vectors_of(model, asked), labels[validation]),
+            )
+            losses, after = losses.followed_by(more), vectors_of(model, users.histories)
+    return FineTuned(head.eval(), before, after, losses)
 
 
-def _learn(
-    learner: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    train: NDArray[np.int64],
-    settings: FineTuneSettings,
-    loss_of: Callable[[NDArray[np.int64]], Tensor],
-    judge: Callable[[], float],
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Epoch after epoch; the learner ends with the weights of the best. Returns the losses of train and validation."""
-    losses: list[float] = []
-    judged: list[float] = []
-    best = copy.deepcopy(learner.state_dict())
-    for epoch in range(settings.epochs):
-        learner.train()
-        order = train[np.random.default_rng((settings.seed, epoch)).permutation(len(train))]
-        total = 0.0
-        for at in range(0, len(order), settings.batch_size):
-            rows = order[at : at + settings.batch_size]
+class _Course:
+    """Epochs over the train users, in an order of their own each."""
+
+    def __init__(self, train: NDArray[np.int64], settings: FineTuneSettings) -> None:
+        self._train, self._settings = train, settings
+        self._random = np.random.default_rng(settings.seed)
+
+    def learn(
+        self,
+        learner: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss_of: Callable[[NDArray[np.int64]], Tensor],
+        judge: Callable[[], Tensor],
+    ) -> Losses:
+        """Epoch after epoch; the learner ends with the weights of the best one, or with those that it had."""
+        losses: list[float] = []
+        judged: list[float] = []
+        best, least, kept = copy.deepcopy(learner.state_dict()), _value(judge), 0
+        while len(judged) < min(self._settings.epochs, kept + self._settings.patience):
+            losses.append(self._epoch(optimizer, loss_of))
+            judged.append(_value(judge))
+            if not np.isfinite(losses[-1] + judged[-1]):
+                what, mend = "the loss is not a number", "lower fine_tune.learning_rate or encoder_learning_rate"
+                raise TrainingFailed(what, where=f"epoch {len(losses)}", value=losses[-1], mend=mend)
+            if judged[-1] < least:
+                best, least, kept = copy.deepcopy(learner.state_dict()), judged[-1], len(judged)
+        learner.load_state_dict(best)
+        return Losses(tuple(losses), tuple(judged), kept)
+
+    def _epoch(self, optimizer: torch.optim.Optimizer, loss_of: Callable[[NDArray[np.int64]], Tensor]) -> float:
+        order, total = self._random.permutation(self._train), 0.0
+        for at in range(0, len(order), self._settings.batch_size):
+            rows = order[at : at + self._settings.batch_size]
             optimizer.zero_grad()
             loss = loss_of(rows)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += float(loss.detach()) * len(rows)
-        learner.eval()
-        losses.append(total / len(order))
-        judged.append(judge())
-        if not np.isfinite(losses[-1] + judged[-1]):
-            mend = "lower fine_tune.learning_rate"
-            raise TrainingFailed("the loss is not a number", where=f"epoch {epoch}", value=losses[-1], mend=mend)
-        if judged[-1] < min(judged[:-1], default=np.inf):
-            best = copy.deepcopy(learner.state_dict())
-        if epoch - int(np.argmin(judged)) >= settings.patience:
-            break
-    learner.load_state_dict(best)
-    return tuple(losses), tuple(judged)
+        return total / len(order)
+
+
+def _value(judge: Callable[[], Tensor]) -> float:
+    with torch.no_grad():
+        return float(judge())
 
 
 def _batch(histories: Histories, rows: NDArray[np.int64]) -> Batch:

@@ -25,7 +25,7 @@ SETTINGS = FineTuneSettings(
     patience=8,
     batch_size=16,
     learning_rate=0.03,
-    encoder_learning_rate=0.005,
+    encoder_learning_rate=0.001,
     weight_decay=0.0,
     hidden=0,
     seed=5,
@@ -60,14 +60,14 @@ def test_a_frozen_encoder_tells_what_was_planted_and_stays_as_it_was(users):
     for label, least in ((0, 0.85), (2, 0.75)):  # of the second a third is known
         right = (answers[test, label] > 0.5) == (users.values[test, 0] == 1)
         assert right.mean() >= least
-    assert tuned.validation_losses[tuned.best_epoch] == min(tuned.validation_losses)
+    assert tuned.losses.validation[tuned.losses.best - 1] == min(tuned.losses.validation)
 
 
 def test_a_trained_encoder_learns_what_its_vectors_did_not_tell(users):
     frozen, trained = new_model(), new_model()
     settings = replace(SETTINGS, encoder="trained")
     one, other = fine_tune(frozen, users, SETTINGS), fine_tune(trained, users, settings)
-    assert min(other.validation_losses) < 0.7 * min(one.validation_losses)
+    assert min(other.losses.validation) < 0.7 * min(one.losses.validation)
     assert not torch.equal(trained.items.weight, frozen.items.weight)
     assert not trained.training
     # An item that nobody of train has, and what has no part in vectors, stays.
@@ -75,14 +75,26 @@ def test_a_trained_encoder_learns_what_its_vectors_did_not_tell(users):
     assert torch.equal(trained.bias, frozen.bias)
 
 
-def test_the_best_epoch_is_kept_and_patience_ends_it(users):
-    model = new_model()
-    tuned = fine_tune(model, users, replace(SETTINGS, encoder="trained", encoder_learning_rate=0.05, patience=3))
-    losses = tuned.validation_losses
-    assert len(losses) == tuned.best_epoch + 4 < SETTINGS.epochs
+@pytest.mark.parametrize("rate", [0.001, 1.0])
+def test_the_best_epoch_is_kept_and_patience_ends_it(users, rate):
+    """At a rate that breaks the encoder, what the head alone had learned is kept."""
+    model, alone = new_model(), new_model()
+    frozen = fine_tune(alone, users, replace(SETTINGS, patience=3))
+    assert len(frozen.losses.train) == frozen.losses.best + 3 < SETTINGS.epochs
+    settings = replace(SETTINGS, encoder="trained", encoder_learning_rate=rate, patience=3)
+    tuned = fine_tune(model, users, settings)
+    assert tuned.losses.train[: len(frozen.losses.train)] == frozen.losses.train
     rows = users.of(VALIDATION_FOLD)
     loss = tuned.head.loss(vectors_of(model, users.histories.rows(rows)), torch.from_numpy(users.values[rows]))
-    assert float(loss.detach()) == pytest.approx(losses[tuned.best_epoch], abs=1e-6)
+    assert float(loss.detach()) == pytest.approx(min(tuned.losses.validation), abs=1e-6)
+    assert torch.equal(tuned.before, frozen.before)
+    if rate == 1.0:
+        assert tuned.losses.best == frozen.losses.best
+        assert len(tuned.losses.train) == len(frozen.losses.train) + 3
+        assert torch.equal(model.items.weight, alone.items.weight)
+        np.testing.assert_array_equal(tuned.answers, frozen.answers)
+    else:
+        assert tuned.losses.best > len(frozen.losses.train)
 
 
 @pytest.mark.parametrize("mode", ["frozen", "trained"])
@@ -112,7 +124,7 @@ def test_test_users_are_not_looked_at(users):
 
 
 def test_a_loss_that_is_no_number_ends_it(users):
-    with pytest.raises(TrainingFailed, match=r"the loss is not a number in epoch 0: .*; lower fine_tune.learning_rate"):
+    with pytest.raises(TrainingFailed, match=r"the loss is not a number in epoch 1: .*; lower fine_tune.learning_rate"):
         fine_tune(new_model(), users, replace(SETTINGS, learning_rate=float("inf")))
 
 

@@ -130,7 +130,8 @@ def test_without_the_model_in_its_store_a_run_does_not_begin(sources, origin, tm
 def test_runs_of_other_beginnings_have_other_states(sources, origin, tmp_path):
     paths = [f"paths.{name}={tmp_path / name}" for name in ("raw", "warehouse", "var")]
     sizes = ["model.dimension=16", "model.window=8", "model.layers=1", "model.heads=2", "model.use_value=false"]
-    config, counts = load("test", "train", [*paths, *sizes]).config, count_train(sources[1])
+    own = [*paths, "model.name=transformer_repeat", *sizes]
+    config, counts = load("test", "train", own).config, count_train(sources[1])
 
     def states(begun):
         return plan(config, counts, tmp_path, begun).checkpoints_of(sources[1])
