@@ -1,5 +1,5 @@
 """What the losses over a catalogue take: the chunked softmax beside the full one, and a whole training step with the
-default model. Each figure is of a process of its own, for memory is the most that the process ever held.
+transformer and its paths. Each figure is of a process of its own, for memory is the most that the process ever held.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def one_loss(name: str, items: int, repeats: int) -> dict[str, Any]:
 
 
 def one_step(name: str, items: int, repeats: int) -> dict[str, Any]:
-    """Steps of the default model on ROWS rows of LENGTH events, each an instant of its own, so that there are as many
+    """Steps of the model on ROWS rows of LENGTH events, each an instant of its own, so that there are as many
     positions as can be. above_tables_mb: the most that was held, less what the process held before the model, and less
     weights, gradients and both moments of AdamW.
     """

@@ -1,6 +1,6 @@
 """One step over a large catalogue: AdamW on whole tables beside row-wise steps, on the same batches, in turns.
 
-The model is the default one without its repeat path, whose loss scores the whole catalogue and would hide the rest.
+The model is the transformer without its repeat path, whose loss scores the whole catalogue and would hide the rest.
 """
 
 from __future__ import annotations
