@@ -31,7 +31,7 @@ test: setup ## Run every test but the slow ones and those that open a browser
 test-slow: setup ## Run the slow ones: the whole way, spark-submit, a lost worker, erased people, warehouses that are cared for
 	@$(BIN)/python -m pytest tests --ignore=tests/browser -m slow -n 2 --dist load $(ARGS)
 
-soak: setup ## Kill 60 runs at random moments and compare what they left (half an hour)
+soak: setup ## Kill 60 runs at random moments and compare what they left (half an hour on two cores)
 	@$(BIN)/python -m pytest tests/e2e/test_kills.py --kills 60 -n 2 --dist load $(ARGS)
 
 test-browser: setup ## Open the report in Chromium and check what it shows
