@@ -13,7 +13,7 @@ UNREADABLE = "_unreadable"
 # Rows of text are parsed at some 5 MB of gzip a second: what Spark counts for opening a file, 4 MB, is nearly a second.
 _OPENING_BYTES = 256 << 10
 _FEWEST_BYTES_OF_A_TASK, _MOST_BYTES_OF_A_TASK = 1 << 20, 128 << 20
-_TASKS_OF_A_CORE = 8
+_TASKS_OF_A_CORE = 4
 _DAY_FOLDERS = re.compile(r"/[^/=]+=[^/]*/")
 
 
