@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from behavior_lib.errors import DataRefused, GateNotPassed
 from behavior_lib.evaluation.background import Background
 from behavior_lib.evaluation.baselines import Scorer
-from behavior_lib.evaluation.metrics import Metric
+from behavior_lib.evaluation.metrics import Metric, as_rows
 from behavior_lib.evaluation.ranking import Ranking, RankingMeter
 from behavior_lib.evaluation.upcoming import Foretold
 
@@ -96,20 +96,8 @@ class Verdict:
         own = self.results[MODEL]
         errors = {method: own.lead_errors(ranking) for method, ranking in self.results.items() if method != MODEL}
         foretold = [] if self.foretold is None else self.foretold.as_rows(split=self.split, **columns)
-        return foretold + [
-            {
-                "split": self.split,
-                "method": method,
-                "metric": name,
-                "value": metric.value,
-                "standard_error": metric.standard_error,
-                "lead_standard_error": errors.get(method, {}).get(name),
-                "n_users": metric.n_users,
-                **columns,
-            }
-            for method, ranking in self.results.items()
-            for name, metric in ranking.all_metrics().items()
-        ]
+        metrics = {method: ranking.all_metrics() for method, ranking in self.results.items()}
+        return foretold + as_rows(metrics, errors, split=self.split, **columns)
 
 
 def rank_methods(

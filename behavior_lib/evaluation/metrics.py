@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,3 +106,24 @@ class Ranks:
 
     def _sums(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> NDArray[np.float64]:
         return np.bincount(self.user, values, self.n_users).astype(np.float64)
+
+
+def as_rows(
+    metrics: Mapping[str, Mapping[str, Metric]], lead_errors: Mapping[str, Mapping[str, float | None]], **columns: Any
+) -> list[dict[str, Any]]:
+    """EVALUATIONS rows of metrics by method and name. lead_errors: of the model's mean minus the method's, where they
+    are known. columns: the others.
+    """
+    return [
+        {
+            "method": method,
+            "metric": name,
+            "value": metric.value,
+            "standard_error": metric.standard_error,
+            "lead_standard_error": lead_errors.get(method, {}).get(name),
+            "n_users": metric.n_users,
+            **columns,
+        }
+        for method, by_name in metrics.items()
+        for name, metric in by_name.items()
+    ]

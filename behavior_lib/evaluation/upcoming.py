@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from behavior_lib.data.histories import Histories
-from behavior_lib.evaluation.metrics import Metric
+from behavior_lib.evaluation.metrics import Metric, as_rows
 from behavior_lib.models.objectives.upcoming import NEXT_TIME, NEXT_TYPE, NEXT_VALUE
 
 TYPICAL, OWN_TYPICAL, PREVIOUS = "typical", "own_typical", "previous"
@@ -61,19 +61,7 @@ class Foretold:
     def as_rows(self, **columns: Any) -> list[dict[str, Any]]:
         """EVALUATIONS rows; `columns` are those that only the caller knows."""
         errors = {method: self.lead_errors(method) for method in self.answers if method != self.model}
-        return [
-            {
-                "method": method,
-                "metric": name,
-                "value": metric.value,
-                "standard_error": metric.standard_error,
-                "lead_standard_error": errors.get(method, {}).get(name),
-                "n_users": metric.n_users,
-                **columns,
-            }
-            for method, metrics in self.metrics().items()
-            for name, metric in metrics.items()
-        ]
+        return as_rows(self.metrics(), errors, **columns)
 
     def as_lines(self) -> list[str]:
         """The table that a person reads."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from behavior_lib.data.histories import Histories
 from behavior_lib.errors import ConfigError, DataRefused
@@ -109,22 +111,11 @@ class Encoder:
         In batches of bounded size; what comes out for a history does not depend on its neighbours beyond rounding.
         """
         step = max(1, min(_ROWS, _SCORES // self._model.spec.n_items))
-        batches: list[dict[str, NDArray[np.float32]]] = []
-        for start in range(0, max(len(histories), 1), step):
-            batch = Batch.from_histories(histories.rows(slice(start, start + step)))
-            with torch.inference_mode():
-                parts = self._model.score_parts(batch, torch.from_numpy(items))
-            batches.append({name: part.numpy() for name, part in parts.items()})
-        return {name: np.concatenate([parts[name] for parts in batches]) for name in batches[0]}
+        return _in_batches(lambda batch: self._model.score_parts(batch, torch.from_numpy(items)), histories, step)
 
     def foretold(self, histories: Histories) -> dict[str, NDArray[np.generic]]:
         """What the model says of the next instant of each history (SequenceModel.foretold), in order."""
-        batches: list[dict[str, NDArray[np.generic]]] = []
-        for start in range(0, max(len(histories), 1), _ROWS):
-            batch = Batch.from_histories(histories.rows(slice(start, start + _ROWS)))
-            with torch.inference_mode():
-                batches.append({name: said.numpy() for name, said in self._model.foretold(batch).items()})
-        return {name: np.concatenate([said[name] for said in batches]) for name in batches[0]}
+        return _in_batches(self._model.foretold, histories, _ROWS)
 
     def next_items(self, histories: Histories, k: int) -> tuple[list[list[str]], list[list[float]]]:
         """The ids of the k best next items of each history, best first, and their scores (logits).
@@ -170,3 +161,15 @@ def read_bundle(folder: str | Path) -> dict[str, bytes]:
         return {name: (Path(folder) / name).read_bytes() for name in BUNDLE_FILES}
     except OSError as problem:
         raise DataRefused("no whole model", where=str(folder), value=str(problem), mend="train again") from None
+
+
+def _in_batches(
+    answer: Callable[[Batch], Mapping[str, Tensor]], histories: Histories, step: int
+) -> dict[str, NDArray[Any]]:
+    """What a model answers of all histories by name, of so many at a time; of none the empty arrays."""
+    batches: list[dict[str, NDArray[Any]]] = []
+    for start in range(0, max(len(histories), 1), step):
+        batch = Batch.from_histories(histories.rows(slice(start, start + step)))
+        with torch.inference_mode():
+            batches.append({name: told.numpy() for name, told in answer(batch).items()})
+    return {name: np.concatenate([told[name] for told in batches]) for name in batches[0]}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from behavior_lib.data.histories import Histories
@@ -15,8 +16,18 @@ from behavior_lib.tables.items import PADDING_INDEX, UNKNOWN_INDEX
 
 USER_ID, ITEM_ID, EVENT_TYPE, EVENT_TIME, VALUE = "user_id", "item_id", "event_type", "event_time", "value"
 
+_ROWS = 4096  # users of a part
 _MICROSECONDS = 1_000_000
 _LONGEST_GAP = np.iinfo(np.int32).max
+
+
+def in_parts(frame: pd.DataFrame) -> list[pd.DataFrame]:
+    """A frame of raw histories in parts whose arrays may be held at once; at least one. Raises DataRefused where nobody
+    is named.
+    """
+    if USER_ID not in frame:
+        raise DataRefused("column user_id is missing", where="the frame of histories", value=list(frame))
+    return [frame[at : at + _ROWS] for at in range(0, max(len(frame), 1), _ROWS)]
 
 
 def to_histories(columns: Mapping[str, Sequence[Any]], vocabulary: Vocabulary, length: int) -> Histories:

@@ -13,12 +13,9 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
-from behavior_lib.errors import DataRefused
 from behavior_lib.inference.encoder import BUNDLE
 from behavior_lib.inference.labels import LabelPredictor
-from behavior_lib.inference.raw import USER_ID, to_histories
-
-_ROWS = 4096  # users whose arrays are held at once
+from behavior_lib.inference.raw import USER_ID, in_parts, to_histories
 
 
 class BehaviorLabels(PythonModel):
@@ -30,10 +27,7 @@ class BehaviorLabels(PythonModel):
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Answer as the module says. Raises DataRefused, in one sentence, for a frame that is wrong."""
-        if USER_ID not in model_input:
-            raise DataRefused("column user_id is missing", where="the frame of histories", value=list(model_input))
-        starts = range(0, max(len(model_input), 1), _ROWS)
-        return pd.concat([self._answer(model_input[at : at + _ROWS]) for at in starts], ignore_index=True)
+        return pd.concat([self._answer(part) for part in in_parts(model_input)], ignore_index=True)
 
     def _answer(self, frame: pd.DataFrame) -> pd.DataFrame:
         columns = {name: frame[name].tolist() for name in frame}

@@ -26,12 +26,11 @@ from mlflow.pyfunc.model import PythonModel
 from behavior_lib.errors import DataRefused
 from behavior_lib.inference.encoder import BUNDLE, Encoder
 from behavior_lib.inference.explain import Occlusion
-from behavior_lib.inference.raw import ITEM_ID, USER_ID, to_histories
+from behavior_lib.inference.raw import ITEM_ID, USER_ID, in_parts, to_histories
 
 EMBEDDING, ITEMS, REASONS, INFLUENCES = "embedding", "items", "reasons", "influences"
 OUTPUTS = (EMBEDDING, ITEMS, REASONS, INFLUENCES)
 
-_ROWS = 4096  # users whose arrays are held at once
 _REASONS = 5  # of one item
 
 
@@ -44,16 +43,12 @@ class BehaviorEncoder(PythonModel):
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Answer as the module says. Raises DataRefused, in one sentence, for a frame or a parameter that is wrong."""
-        if USER_ID not in model_input:
-            raise DataRefused("column user_id is missing", where="the frame of histories", value=list(model_input))
-        params = params or {}
+        parts, params = in_parts(model_input), params or {}
         output, k = params.get("output", EMBEDDING), int(params.get("k", 10))
         newest = int(params.get("explain_events", 256))
         if output not in OUTPUTS:
             raise DataRefused("unknown output", where="params", value=output, mend=f"known: {', '.join(OUTPUTS)}")
-        starts = range(0, max(len(model_input), 1), _ROWS)
-        answers = [self._answer(model_input[at : at + _ROWS], output, k, newest) for at in starts]
-        return pd.concat(answers, ignore_index=True)
+        return pd.concat([self._answer(part, output, k, newest) for part in parts], ignore_index=True)
 
     def _answer(self, frame: pd.DataFrame, output: str, k: int, newest: int) -> pd.DataFrame:
         columns = {name: frame[name].tolist() for name in frame}

@@ -31,8 +31,8 @@ class ModelSpec:
     not there weighs nothing. pooling: how states become a user (pooling.py). similarity, temperature: how users and
     items are compared (similarity.py). prefixes: widths below dimension at which the head of each vector is to be a
     good vector too. item_attributes: what is known of items and read (attributes.py); attribute_values: the highest
-    number of one of their values + 1. session_gap: seconds of silence that a session may
-    hold, for next_session. blend: what the paths are added to is weighed where they learn (NextItem).
+    number of one of their values + 1. session_gap: seconds of silence that a session may hold, for next_session.
+    blend: what the paths are added to is weighed where they learn (NextItem).
     """
 
     name: str

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from behavior_lib.models.batch import Batch
+from behavior_lib.tables.items import FIRST_INDEX
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,12 @@ class InstantEnds:
         owner = torch.arange(len(self), device=size.device).repeat_interleave(size)
         within = torch.arange(len(owner), device=size.device) - (size.cumsum(0) - size)[owner]
         return owner, item_index[self.row[owner], self.start[owner] + within]
+
+    def known_targets(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """As targets, without events that name no known item, or no known type. index: int64 [n, L] of the batch."""
+        owner, targets = self.targets(index)
+        known = targets >= FIRST_INDEX
+        return owner[known], targets[known]
 
 
 def instant_numbers(batch: Batch, longest_gap: int = 0) -> Tensor:

@@ -125,7 +125,7 @@ class NextItem(SequenceModel):
     def product_terms(self) -> tuple[float, Tensor]:
         """Those of the similarity and the blend, and the item bias."""
         factor, weight = self._blended()
-        return float(factor) * self.similarity.scale, self.bias + weight * self.log_share.clamp(min=LEAST)
+        return float(factor) * self.similarity.scale, self._addend(weight)
 
     def score_parts(self, batch: Batch, items: Tensor) -> dict[str, Tensor]:
         """The bias with the blend's popularity, user · item vector, what values give, and the addend of each path."""
@@ -153,7 +153,7 @@ class NextItem(SequenceModel):
         And what the objectives beside the next item draw.
         """
         ends = instant_ends(batch)
-        negatives = self.catalogue_loss.draw(known_targets(ends, batch)[1], generator)
+        negatives = self.catalogue_loss.draw(ends.known_targets(batch.item_index)[1], generator)
         n = min(self.spec.boundaries * len(batch), len(ends))
         # Late ends are preferred: their histories are as long as those that are scored in the end.
         likely = ends.column + 1.0
@@ -171,7 +171,7 @@ class NextItem(SequenceModel):
         users = self._in_windows(batch, self.pooling) if self.is_causal else no_users
         loss = self.objectives.loss(self, batch, users, drawn)
         if (weight := self.spec.objectives.get(NEXT_ITEM, 0.0)) > 0:
-            owner, targets = known_targets(ends, batch)
+            owner, targets = ends.known_targets(batch.item_index)
             loss = loss + weight * self.item_loss(users[ends.row, ends.column], owner, targets, drawn)
         if self._has_paths and len(ends):
             loss = loss + self._path_loss(users.detach(), batch, ends.select(drawn["boundaries"]))
@@ -246,7 +246,7 @@ class NextItem(SequenceModel):
 
     def _path_loss(self, users: Tensor, batch: Batch, ends: InstantEnds) -> Tensor:
         past = batch.rows(ends.row).cut(ends.column + 1)
-        owner, targets = known_targets(ends, batch)
+        owner, targets = ends.known_targets(batch.item_index)
         with torch.no_grad():
             # A state that looks both ways has seen the targets: then each end is read once more, cut there.
             chosen = users[ends.row, ends.column] if self.is_causal else self.newest_states(past)
@@ -274,6 +274,10 @@ class NextItem(SequenceModel):
             return self.blend.factor, self.blend.popularity
         return self.bias.new_ones(()), self.bias.new_zeros(())
 
+    def _addend(self, weight: Tensor) -> Tensor:
+        """float32 [n_items]: the bias, and so much of popularity."""
+        return self.bias + weight * self.log_share.clamp(min=LEAST)
+
     def _logits(self, users: Tensor, batch: Batch) -> Logits:
         """Everything but the paths, and without gradients of users and items.
 
@@ -286,14 +290,7 @@ class NextItem(SequenceModel):
             by_value, value_index = values.by_value(batch, self.log_share.exp()), values.value_index
         with torch.no_grad():
             products = self.similarity.asked(users) @ self.item_vectors().T
-            logits = torch.addcmul(self.bias + weight * self.log_share.clamp(min=LEAST), products, factor)
+            logits = torch.addcmul(self._addend(weight), products, factor)
             for index in value_index.T:
                 logits += by_value[:, index]
         return Logits(self.only_candidates(logits), products, self.log_share, factor, weight, by_value, value_index)
-
-
-def known_targets(ends: InstantEnds, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The targets of the ends, without events that name no known item."""
-    owner, targets = ends.targets(batch.item_index)
-    known = targets >= FIRST_INDEX
-    return owner[known], targets[known]

@@ -71,9 +71,8 @@ class NextSession(Objective):
     def forward(self, task: Task) -> Tensor:
         """As item_loss takes the mean."""
         ends = instant_ends(task.batch, self.session_gap)
-        owner, items = ends.targets(task.batch.item_index)
-        known = items >= FIRST_INDEX
-        pairs = torch.unique(owner[known] * self.n_items + items[known])
+        owner, items = ends.known_targets(task.batch.item_index)
+        pairs = torch.unique(owner * self.n_items + items)
         states = task.states[ends.row, ends.column]
         return task.model.item_loss(states, pairs // self.n_items, pairs % self.n_items, task.drawn)
 
@@ -91,10 +90,9 @@ class NextType(Foretelling):
     def forward(self, task: Task) -> Tensor:
         """The mean over all events of next instants that have a known type."""
         ends = instant_ends(task.batch)
-        owner, kind = ends.targets(task.batch.event_type)
-        known = kind >= FIRST_INDEX
-        logits = self.head(task.states[ends.row, ends.column])[owner[known]]
-        return F.cross_entropy(logits, kind[known], reduction="sum") / known.sum().clamp(min=1)
+        owner, kind = ends.known_targets(task.batch.event_type)
+        logits = self.head(task.states[ends.row, ends.column])[owner]
+        return F.cross_entropy(logits, kind, reduction="sum") / max(1, len(kind))
 
     def foretold(self, states: Tensor) -> Tensor:
         """int64 [m]: the most likely type."""
