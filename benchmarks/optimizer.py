@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from behavior_lib.config.schema import TableOptimizerName
+from behavior_lib.config.train import TableOptimizerName
 from behavior_lib.data.histories import Histories
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import build_model

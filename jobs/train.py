@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from behavior_lib.config.schema import LauncherName, TrainSplit
+from behavior_lib.config.train import LauncherName, TrainSplit
 from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
 from behavior_lib.errors import ConfigError
 from behavior_lib.inference.encoder import Encoder, read_bundle

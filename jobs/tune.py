@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from behavior_lib.config.schema import LauncherName
+from behavior_lib.config.train import LauncherName
 from behavior_lib.data.snapshot import Snapshot, count_train
 from behavior_lib.errors import ConfigError, TrainingFailed
 from behavior_lib.registry import Registry

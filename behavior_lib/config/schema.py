@@ -8,65 +8,8 @@ from enum import Enum
 from omegaconf import MISSING
 
 from behavior_lib.config.fine_tune import FineTuneConfig
-
-
-class CommunicatorName(str, Enum):
-    horovod = "horovod"
-    torch = "torch"
-    single = "single"
-
-
-class LauncherName(str, Enum):
-    local = "local"
-    spark = "spark"
-    external = "external"
-
-
-class ReaderName(str, Enum):
-    petastorm = "petastorm"
-    pyarrow = "pyarrow"
-
-
-class StartName(str, Enum):
-    cooccurrence = "cooccurrence"
-    random = "random"
-
-
-class LossName(str, Enum):
-    sampled_softmax = "sampled_softmax"
-    softmax = "softmax"
-    chunked_softmax = "chunked_softmax"
-    gbce = "gbce"
-    bce = "bce"
-    bpr = "bpr"
-
-
-class SamplingName(str, Enum):
-    popularity = "popularity"
-    uniform = "uniform"
-    in_batch = "in_batch"
-    mixed = "mixed"
-
-
-class TrainSplit(str, Enum):
-    train = "train"
-    refit = "refit"
-
-
-class TableOptimizerName(str, Enum):
-    dense = "dense"
-    rowwise = "rowwise"
-
-
-class DeviceName(str, Enum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class PrecisionName(str, Enum):
-    float32 = "float32"
-    bfloat16 = "bfloat16"
+from behavior_lib.config.model import ModelConfig
+from behavior_lib.config.train import TrainConfig
 
 
 class PrunerName(str, Enum):
@@ -77,39 +20,6 @@ class PrunerName(str, Enum):
 
 # Not a class like the others: `global` is a word of Python's own.
 SplitKind = Enum("SplitKind", {"global": "global", "leave_one_out": "leave_one_out"}, type=str)
-
-
-class BatchOf(str, Enum):
-    worker = "worker"
-    step = "step"
-
-
-class Scaling(str, Enum):
-    none = "none"
-    sqrt = "sqrt"
-    linear = "linear"
-
-
-class Positions(str, Enum):
-    rotary = "rotary"
-    learned = "learned"
-    time = "time"
-
-
-class PoolingName(str, Enum):
-    newest = "newest"
-    mean = "mean"
-    attention = "attention"
-
-
-class SimilarityName(str, Enum):
-    dot = "dot"
-    cosine = "cosine"
-
-
-class Fusion(str, Enum):
-    sum = "sum"
-    concat = "concat"
 
 
 @dataclass
@@ -172,95 +82,6 @@ class SequencesConfig:
     max_events_per_user: int = 4096  # the newest; older ones are left out
     files: int = 4  # Parquet files of the train split
     row_group: int = 2048  # rows of a row group of those files, which a reader has in memory as a whole
-
-
-@dataclass
-class ModelConfig:
-    """Architecture. One file a named model in conf/models."""
-
-    name: str = "mean"  # of an encoder; each has a file that changes some of these defaults
-    dimension: int = 64
-    layers: int = 1  # mean has none
-    heads: int = 2  # of attention: transformers, hstu, gat
-    positions: Positions = Positions.rotary  # of transformers; rotary, learned: instants; time: between two events
-    dropout: float = 0.1
-    window: int = 128  # newest events that the encoder reads; the repeat path sees all of sequences.length
-    neighbours: int = 10  # of gcn, gat: an item's edges in the graph of what follows what, the heaviest
-    repeat_path: bool = True  # add a learned score of the user's own past items
-    successors: int = 64  # add one of other items that followed its newest; so many are kept an item; 0: no such score
-    fusion: Fusion = Fusion.sum  # an event's inputs are added, or laid side by side and taken through a linear layer
-    # How much vectors and popularity count beside those scores is learned with them; nothing where there are none.
-    blend: bool = True
-    # What items.attributes has under these names is read beside the item: similar items begin alike, and what a user's
-    # items have in common is scored. Empty: nothing.
-    item_attributes: list[str] = field(default_factory=list)
-    use_event_type: bool = True  # inputs beside the item
-    use_gap: bool = True
-    use_value: bool = True
-    pooling: PoolingName = PoolingName.newest  # how states become the user's vector
-    # How users and items are compared, in the loss, in scores and in what is written: cosine has vectors of length 1.
-    similarity: SimilarityName = SimilarityName.dot
-    temperature: float = 0.05  # of cosine, which it divides
-    prefixes: list[int] = field(default_factory=list)  # widths at which the head of each vector is a good vector too
-    # What is learned, by weight: next_item, and what behavior_lib/models/objectives has beside it. 0 leaves one out.
-    objectives: dict[str, float] = field(default_factory=lambda: {"next_item": 1.0})
-    session_gap: str | None = None  # what next_session takes for the end of a session, as 30m; null: the source's
-    loss: LossName = LossName.sampled_softmax  # of the vectors, over the catalogue; softmax holds positions * items
-    # How negatives are drawn; null: as in the loss's paper, popularity for sampled_softmax, uniform for gbce, bce, bpr.
-    negative_sampling: SamplingName | None = None
-    calibration: float = 0.75  # of gbce: 0 is bce, at 1 the sigmoid of a score is a probability
-
-
-@dataclass
-class TrainConfig:
-    workers: int = 2
-    min_workers: int | None = None  # Horovod goes on while so many are left; null: a lost worker starts all again
-    communicator: CommunicatorName = CommunicatorName.horovod
-    # Processes on this machine, one in each of so many Spark tasks, or those that another launcher started with this
-    # same command (torchrun, horovodrun).
-    launcher: LauncherName = LauncherName.local
-    reader: ReaderName = ReaderName.petastorm
-    start: StartName = StartName.cooccurrence  # item vectors before the first step
-    # A registered model that the new one begins with: a version or alias of mlflow.model_name, or NAME@VERSION of
-    # another. What both know, by name, and all of the encoder is taken; the rest starts as above. null: none.
-    start_model: str | None = None
-    # refit: what was chosen on validation is trained once more, on the rows up to the test cut. Nothing is chosen then:
-    # the newest epoch is kept, and evaluate judges on test alone.
-    split: TrainSplit = TrainSplit.train
-    epochs: int = 8
-    stop_after: int | None = None  # epochs after which training ends, though the schedule is that of `epochs`
-    patience: int = 2  # epochs without a better validation NDCG@10 before training stops
-    batch_size: int = 16  # rows of sequences
-    batch_of: BatchOf = BatchOf.worker  # whose: what a worker reads at once, or all workers in one step
-    accumulate: int = 1  # batches of a worker whose gradients make one step
-    learning_rate: float = 0.005
-    learning_rate_scaling: Scaling = Scaling.none  # by the batches of a step: workers * accumulate, or its root
-    average: float = 0.0  # decay of a moving average of the weights, which is then judged and kept; 0: none
-    half_gradients: bool = False  # gradients travel as float16
-    # Tables of embeddings: AdamW on every row at every step, or row-wise Adagrad on the rows that the step looked up
-    # (large catalogues; gradients then travel as rows too).
-    table_optimizer: TableOptimizerName = TableOptimizerName.dense
-    weight_decay: float = 0.0
-    warmup_share: float = 0.05  # share of all steps
-    clip_norm: float = 1.0
-    highest_loss: float = 1e4  # a loss that is higher, or no number, ends the run
-    negatives: int = 1024  # items drawn a batch for the vectors' loss, shared by all its positions
-    boundaries: int = 4  # ends of instants a row, drawn at random, where the whole catalogue is scored
-    device: DeviceName = DeviceName.auto  # auto: a GPU for each worker where there is one
-    precision: PrecisionName = PrecisionName.float32  # of the encoder's blocks; weights and losses are always float32
-    compile: bool = False  # torch.compile the encoder's blocks (needs a C++ compiler on CPUs)
-    recompute: bool = False  # blocks keep their inputs alone and compute once more for the gradient: less memory
-    threads: int | None = None  # torch threads a worker; null: cores / workers
-    timeout_minutes: float = 120.0  # an outside watchdog ends a run that takes longer
-    dry_run: bool = False  # tell what the run would take, and end (--dry-run)
-    overfit_one_batch: bool = False  # see whether the model can learn one batch by heart, and end (--overfit-one-batch)
-    tensorboard: str | None = None  # folder of TensorBoard's files; null: none
-    profile: bool = False  # trace a few steps with torch's profiler; the trace is an artifact of the run (--profile)
-    stall_minutes: float = 15.0  # where no worker comes to or out of an exchange for so long, the run hangs
-    restarts: int = 2  # how often workers that died or hang are started again from the newest state
-    checkpoints: str = "${paths.var}/checkpoints"  # path or URI of the states from which a run that was ended goes on
-    checkpoint_steps: int = 200  # a state is stored after so many steps, and at the end of each epoch
-    keep_checkpoints: int = 2  # the newest states that stay, beside the best model
 
 
 @dataclass

@@ -22,7 +22,7 @@ from pyspark.sql import SparkSession
 
 from behavior_lib.arguments import Parser, add_configuration
 from behavior_lib.config import Config, Loaded, SourceConfig, load, load_source
-from behavior_lib.config.schema import LauncherName
+from behavior_lib.config.train import LauncherName
 from behavior_lib.errors import BehaviorError, EnvironmentProblem, Occupied
 from behavior_lib.locks import hold, lock_path
 from behavior_lib.progress import Progress

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from behavior_lib.config.schema import DeviceName, PrecisionName
+from behavior_lib.config.train import DeviceName, PrecisionName
 from behavior_lib.data.histories import Histories
 from behavior_lib.errors import ConfigError, EnvironmentProblem
 from behavior_lib.models.base import DONE, Drawn, SequenceModel

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from behavior_lib.config.schema import CommunicatorName, TrainConfig
+from behavior_lib.config.train import CommunicatorName, TrainConfig
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
 from behavior_lib.errors import BehaviorError, ConfigError, EnvironmentProblem
 from behavior_lib.models.build import as_tensors

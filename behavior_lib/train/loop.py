@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from behavior_lib.config.schema import StartName
+from behavior_lib.config.train import StartName
 from behavior_lib.data.loader import Loader, NumberedHistories
 from behavior_lib.data.prefetch import Prefetch
 from behavior_lib.data.snapshot import Snapshot

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from behavior_lib.config.schema import TableOptimizerName
+from behavior_lib.config.train import TableOptimizerName
 from behavior_lib.train.rowwise import RowwiseAdagrad, make_sparse, sparse_tables
 from behavior_lib.train.settings import FitSettings
 

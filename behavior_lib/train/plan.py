@@ -11,12 +11,12 @@ from typing import Any
 
 from behavior_lib.config import load_source
 from behavior_lib.config.duration import parse_duration
-from behavior_lib.config.schema import (
+from behavior_lib.config.model import ModelConfig
+from behavior_lib.config.schema import Config
+from behavior_lib.config.train import (
     BatchOf,
     CommunicatorName,
-    Config,
     LauncherName,
-    ModelConfig,
     TableOptimizerName,
     TrainConfig,
     TrainSplit,

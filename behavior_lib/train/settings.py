@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from behavior_lib.config.schema import DeviceName, PrecisionName, Scaling, StartName, TableOptimizerName
+from behavior_lib.config.train import DeviceName, PrecisionName, Scaling, StartName, TableOptimizerName
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.train.code import code_version

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from behavior_lib.config import load
-from behavior_lib.config.schema import ModelConfig, TrainConfig
+from behavior_lib.config.model import ModelConfig
+from behavior_lib.config.train import TrainConfig
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import ModelSpec

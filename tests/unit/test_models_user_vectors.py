@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from behavior_lib.config import load
-from behavior_lib.config.schema import PoolingName, SimilarityName
+from behavior_lib.config.model import PoolingName, SimilarityName
 from behavior_lib.data.snapshot import TrainCounts
 from behavior_lib.errors import ConfigError
 from behavior_lib.layout import conf_root
