@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo test test-slow soak test-browser lint types docs bench bench-etl bench-cluster bench-loader bench-encoders bench-losses bench-train bench-quality oracle ui clean clean-data
+.PHONY: help setup doctor demo test test-slow soak test-browser lint types docs bench bench-etl bench-cluster bench-sequences bench-loader bench-encoders bench-losses bench-train bench-quality oracle ui clean clean-data
 
 BIN := .venv/bin
 # Where Horovod cannot be built, HOROVOD=no goes on under torch.distributed.
@@ -62,6 +62,9 @@ bench-quality: setup ## Train models and judge them beside every baseline: ARGS=
 
 bench-cluster: setup ## Kill a worker of a Spark cluster midway and compare the tables (10 million events)
 	@$(BIN)/python -m benchmarks cluster $(ARGS)
+
+bench-sequences: setup ## Measure how fast sequences are built, whole and after a day (minutes)
+	@$(BIN)/python -m benchmarks sequences $(ARGS)
 
 bench-loader: setup ## Measure how fast training reads, beside pyarrow and stock petastorm (minutes)
 	@$(BIN)/python -m benchmarks loader $(ARGS)

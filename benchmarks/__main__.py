@@ -5,13 +5,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import cluster, demo, encoders, etl, loader, losses, optimizer, oracle, quality, train
+from benchmarks import cluster, demo, encoders, etl, loader, losses, optimizer, oracle, quality, sequences, train
 
 # Each takes its arguments and returns what its last line says.
 FIGURES: dict[str, Callable[[list[str]], dict[str, Any]]] = {
     "demo": lambda words: {"demo": demo.run()},
     "etl": etl.run,
     "cluster": cluster.run,
+    "sequences": sequences.run,
     "loader": loader.run,
     "encoders": encoders.run,
     "losses": losses.run,

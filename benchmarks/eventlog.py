@@ -17,7 +17,10 @@ MIN_SHARE, MIN_TASKS = 0.05, 3
 
 @dataclass
 class Stage:
-    """One attempt of one stage. seconds: of each task, launch to finish; cpu: of each; bytes: summed over tasks."""
+    """One attempt of one stage. seconds: of each task, launch to finish; cpu: of each; bytes: summed over tasks.
+
+    peak_bytes: what a task held for sorting, aggregating and joining at its highest, of the one that held most.
+    """
 
     name: str = ""
     operators: str = ""
@@ -29,6 +32,7 @@ class Stage:
     shuffle_write_bytes: int = 0
     shuffle_read_bytes: int = 0
     spilled_bytes: int = 0
+    peak_bytes: int = 0
 
     @property
     def cpu_seconds(self) -> float:
@@ -59,6 +63,7 @@ class Stage:
             "shuffle_write_mb": round(self.shuffle_write_bytes / 1e6, 1),
             "shuffle_read_mb": round(self.shuffle_read_bytes / 1e6, 1),
             "spilled_mb": round(self.spilled_bytes / 1e6, 1),
+            "peak_task_mb": round(self.peak_bytes / 1e6, 1),
         }
 
 
@@ -123,6 +128,7 @@ def _add(stages: dict[tuple[str, int, int], Stage], log: str, event: dict[str, A
     read = metrics["Shuffle Read Metrics"]
     stage.shuffle_read_bytes += read["Remote Bytes Read"] + read["Local Bytes Read"]
     stage.spilled_bytes += metrics["Disk Bytes Spilled"]
+    stage.peak_bytes = max(stage.peak_bytes, metrics["Peak Execution Memory"])
 
 
 @dataclass

@@ -110,7 +110,7 @@ def _rows(job: Job, material: Material, bounds: tuple[datetime, datetime] | None
 
 def _write(job: Job, rows: DataFrame) -> int:
     config = job.config.sequences
-    return job.tables.replace(SEQUENCES, lay_out(rows, config.files), row_group=config.row_group)
+    return job.tables.replace(SEQUENCES, lay_out(rows, config.files, config.length), row_group=config.row_group)
 
 
 if __name__ == "__main__":

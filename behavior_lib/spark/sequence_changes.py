@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from behavior_lib.spark.history import has_only, has_same_rows
 from behavior_lib.spark.ledger import Ledger
 from behavior_lib.spark.past import HISTORY_FROM, users_with_changes
+from behavior_lib.spark.sequences import without_padding
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import EVENTS, ITEMS, SEQUENCES, SESSIONS
 from behavior_lib.tables import PIPELINE_RUNS as RUNS
@@ -90,5 +91,9 @@ def touched_users(tables: Tables, source: str, last: LastBuild, events_version: 
 
 
 def with_rows_of(stored: DataFrame, made: DataFrame, users: DataFrame) -> DataFrame:
-    """Stored SEQUENCES rows with those that were made in place of all rows of the users. users: user_id, once each."""
-    return stored.join(users, SEQUENCES.user_id, "left_anti").select(*SEQUENCES.column_names).unionByName(made)
+    """Rows for `lay_out`: the stored SEQUENCES rows, with those made in place of all rows of the users.
+
+    made: not padded yet. users: user_id, once each.
+    """
+    others = stored.join(users, SEQUENCES.user_id, "left_anti").select(*SEQUENCES.column_names)
+    return without_padding(others).unionByName(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -60,10 +61,15 @@ class Shape:
 
 
 def histories(events: DataFrame, vocabulary: Vocabulary, as_of: datetime | None, shape: Shape) -> DataFrame:
+    """`chunks` with each array right-padded with 0 to `shape.length`."""
+    return _padded_arrays(chunks(events, vocabulary, as_of, shape), _ARRAY_COLUMNS, shape.length)
+
+
+def chunks(events: DataFrame, vocabulary: Vocabulary, as_of: datetime | None, shape: Shape) -> DataFrame:
     """Chunks of each user's newest events before `as_of` (None: all events).
 
     events: EVENTS rows. Returns user_id, chunk_id (0 holds the newest), item_index, event_type, gap_seconds and value
-    (arrays of `shape.length`, oldest event first, right-padded with 0), and length. Chunk c holds the events from place
+    (arrays of at most `shape.length`, oldest event first), and length. Chunk c holds the events from place
     c * stride on, counted from the newest back; the last chunk is the first to hold the oldest event that is kept.
     One shuffle by user, to which a task sends no more than the newest events of each user (WindowGroupLimit).
     """
@@ -71,10 +77,10 @@ def histories(events: DataFrame, vocabulary: Vocabulary, as_of: datetime | None,
     in_chunks = _newest(before, shape.max_events).withColumn(SEQUENCES.chunk_id, _chunks_of_place(shape))
     event = F.struct(
         (-F.col(_PLACE)).alias(_PLACE),
-        _INDEX,
-        _TYPE,
-        _GAP,
-        F.coalesce(EVENTS.value, F.lit(0.0)).cast("float").alias(EVENTS.value),
+        F.col(_INDEX).alias(SEQUENCES.item_index),
+        F.col(_TYPE).alias(SEQUENCES.event_type),
+        F.col(_GAP).alias(SEQUENCES.gap_seconds),
+        F.coalesce(EVENTS.value, F.lit(0.0)).cast("float").alias(SEQUENCES.value),
     )
     rows = (
         _numbered(in_chunks, vocabulary, as_of)
@@ -83,15 +89,9 @@ def histories(events: DataFrame, vocabulary: Vocabulary, as_of: datetime | None,
         # What is left over at the end of overlapping chunks is in the chunk before it already.
         .where((F.col(SEQUENCES.chunk_id) == 0) | (F.size(_ARRAYS) > shape.length - shape.step))
     )
-    return rows.select(
-        EVENTS.user_id,
-        SEQUENCES.chunk_id,
-        _padded(_field(_INDEX), shape.length, "int").alias(SEQUENCES.item_index),
-        _padded(_field(_TYPE), shape.length, "int").alias(SEQUENCES.event_type),
-        _padded(_field(_GAP), shape.length, "int").alias(SEQUENCES.gap_seconds),
-        _padded(_field(EVENTS.value), shape.length, "float").alias(SEQUENCES.value),
-        F.size(_ARRAYS).alias(SEQUENCES.length),
-    )
+    # A field of an array of structs is the array of that field.
+    arrays = [F.col(_ARRAYS).getField(name).alias(name) for name in _ARRAY_COLUMNS]
+    return rows.select(EVENTS.user_id, SEQUENCES.chunk_id, *arrays, F.size(_ARRAYS).alias(SEQUENCES.length))
 
 
 def targets(
@@ -99,8 +99,8 @@ def targets(
 ) -> DataFrame:
     """For each user, the distinct items of the first session that starts at or after `cut` and before `until`.
 
-    Returns user_id and target_index (ascending, right-padded with 0 to `length`; of a session with more distinct items
-    the smallest indexes are kept). Each item without a number is one unknown item more: no ranking has it, so it is
+    Returns user_id and target_index (ascending, at most `length`; of a session with more distinct items the smallest
+    indexes are kept). Each item without a number is one unknown item more: no ranking has it, so it is
     missed whether it gets a number later or not. Users without such a session, or whose session names no item, are left
     out.
     """
@@ -121,35 +121,52 @@ def targets(
 
 
 def target_array(indexes: Column, length: int) -> Column:
-    """target_index: the smallest `length` of the item indexes, ascending, right-padded with 0."""
-    return _padded(F.slice(F.array_sort(indexes), 1, length), length, "int").alias(SEQUENCES.target_index)
+    """target_index: the smallest `length` of the item indexes, ascending."""
+    return F.slice(F.array_sort(indexes), 1, length).alias(SEQUENCES.target_index)
 
 
-def split_rows(chunks: DataFrame, target: DataFrame | None, split: str, length: int) -> DataFrame:
-    """SEQUENCES rows of one split: all chunks without a target (train), or the newest chunk of each user with one.
+def split_rows(made: DataFrame, target: DataFrame, taught: str | None, judged: str) -> DataFrame:
+    """Rows of one cut, not padded yet: all chunks in the split `taught` (None: not); in `judged` the newest chunk of
+    each user with a target.
 
-    The cut (as_of, held_out_id) is a column of `target`, or of the chunks where there is none. A user whose first event
-    lies after the cut is judged too: the chunk is empty, of length 0.
+    made: as `chunks` gives them. target: user_id, once each, and target_index (null: no target), and what else all rows
+    of the user are to have. A user whose first event lies after the cut is judged too: the chunk is empty, of length 0.
+    One pass over the chunks: what is both taught and judged is made once.
     """
-    if target is None:
-        rows = chunks.withColumn(SEQUENCES.target_index, F.array_repeat(F.lit(0), length))
-    else:
-        rows = chunks.where(F.col(SEQUENCES.chunk_id) == 0).join(target, SEQUENCES.user_id, "right")
-        nothing = {name: F.array_repeat(F.lit(0), length).cast(chunks.schema[name].dataType) for name in _ARRAY_COLUMNS}
-        nothing |= {name: F.lit(0) for name in (SEQUENCES.chunk_id, SEQUENCES.length)}
-        rows = rows.withColumns({name: F.coalesce(name, empty) for name, empty in nothing.items()})
-    return rows.withColumn(SEQUENCES.split, F.lit(split)).select(*SEQUENCES.column_names)
+    joined = made.join(target, SEQUENCES.user_id, "right" if taught is None else "full_outer")
+    has_chunk = F.col(SEQUENCES.chunk_id).isNotNull()
+    is_judged = F.col(SEQUENCES.target_index).isNotNull() & F.coalesce(F.col(SEQUENCES.chunk_id) == 0, F.lit(True))
+    splits = [F.when(is_judged, F.lit(judged))]
+    if taught is not None:
+        splits.append(F.when(has_chunk, F.lit(taught)))
+    rows = joined.withColumn(SEQUENCES.split, F.explode(F.array_compact(F.array(*splits))))
+    wanted = F.when(F.col(SEQUENCES.split) == judged, F.col(SEQUENCES.target_index))
+    return rows.withColumn(SEQUENCES.target_index, wanted)
 
 
-def lay_out(rows: DataFrame, files: int) -> DataFrame:
+def without_padding(rows: DataFrame) -> DataFrame:
+    """SEQUENCES rows as `lay_out` takes them."""
+    trimmed = {name: F.slice(name, F.lit(1), F.col(SEQUENCES.length)) for name in _ARRAY_COLUMNS}
+    return rows.withColumns({**trimmed, SEQUENCES.target_index: F.array_remove(SEQUENCES.target_index, 0)})
+
+
+def lay_out(rows: DataFrame, files: int, length: int) -> DataFrame:
     """SEQUENCES rows in so many files a split, each user in the one that the hash of the id says, in a total order.
 
-    The same rows therefore lie in the same order in the same files, however they were made.
+    rows: with arrays of at most `length`, null for empty; they are padded here, behind the shuffle, for most of a row
+    is padding. The same rows lie in the same order in the same files, however they were made.
     """
     place = F.pmod(F.xxhash64(SEQUENCES.user_id), F.lit(files))
-    return rows.repartition(files, key_of_task(place, files)).sortWithinPartitions(
+    laid = rows.repartition(files, key_of_task(place, files)).sortWithinPartitions(
         SEQUENCES.split, F.xxhash64(SEQUENCES.user_id), SEQUENCES.user_id, SEQUENCES.chunk_id
     )
+    return padded(laid, length)
+
+
+def padded(rows: DataFrame, length: int) -> DataFrame:
+    """SEQUENCES rows of what `split_rows` gives, in its order. length: of every array."""
+    counted = rows.withColumns({name: F.coalesce(name, F.lit(0)) for name in (SEQUENCES.chunk_id, SEQUENCES.length)})
+    return _padded_arrays(counted, (*_ARRAY_COLUMNS, SEQUENCES.target_index), length).select(*SEQUENCES.column_names)
 
 
 def newest_first() -> WindowSpec:
@@ -201,10 +218,15 @@ def _numbered(placed: DataFrame, vocabulary: Vocabulary, as_of: datetime | None)
     )
 
 
-def _field(name: str) -> Column:
-    return F.transform(_ARRAYS, lambda event: event[name])
+def _padded_arrays(rows: DataFrame, names: Sequence[str], length: int) -> DataFrame:
+    """The rows with these arrays of numbers right-padded with 0; null is padding alone."""
+    types = {column.name: column.type for column in SEQUENCES.columns}
 
+    def padded(name: str) -> Column:
+        of_array, of_number = types[name], types[name].element
+        assert of_number is not None
+        values = F.coalesce(F.col(name), F.array().cast(of_array.ddl))
+        missing = F.array_repeat(F.lit(0).cast(of_number.ddl), F.lit(length) - F.size(values))
+        return F.concat(values, missing).cast(of_array.ddl)
 
-def _padded(values: Column, length: int, element: str) -> Column:
-    missing = F.array_repeat(F.lit(0).cast(element), length - F.size(values))
-    return F.concat(values, missing).cast(f"array<{element}>")
+    return rows.withColumns({name: padded(name) for name in names})

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from behavior_lib.config.schema import SplitConfig
 from behavior_lib.config.source import SourceSplit
 from behavior_lib.errors import ConfigError, DataRefused
-from behavior_lib.spark.sequences import Shape, Vocabulary, histories, newest_first, split_rows, target_array, targets
+from behavior_lib.spark.sequences import Shape, Vocabulary, chunks, newest_first, split_rows, target_array, targets
 from behavior_lib.tables import EVENTS, ITEMS, SEQUENCES
 from behavior_lib.tables.items import UNKNOWN_INDEX
 from behavior_lib.tables.sequences import REFIT, TEST, TRAIN, VALIDATION
@@ -53,22 +53,20 @@ def global_rows(
     test: datetime,
     refit: bool = False,
 ) -> DataFrame:
-    """SEQUENCES rows of the global split: nothing at or after a cut is in the arrays of its rows.
+    """SEQUENCES rows of the global split, not padded yet: nothing at or after a cut is in the arrays of its rows.
 
     events, sessions: EVENTS and SESSIONS rows. Train and validation end at the validation cut, test and refit at the
     test cut. refit: whether its rows are made.
     """
 
-    def judged(split: str, cut: datetime, until: datetime | None) -> DataFrame:
-        target = targets(events, sessions, vocabulary.items, cut, until, shape.length).withColumns(_cut_of_all(cut))
-        return split_rows(histories(events, vocabulary, cut, shape.newest()), target, split, shape.length)
+    def of_cut(cut: datetime, until: datetime | None, taught: str | None, judged: str) -> DataFrame:
+        target = targets(events, sessions, vocabulary.items, cut, until, shape.length)
+        made = chunks(events, vocabulary, cut, shape.newest() if taught is None else shape)
+        held = {SEQUENCES.as_of: F.lit(cut), SEQUENCES.held_out_id: F.lit(None).cast("string")}
+        return split_rows(made, target, taught, judged).withColumns(held)
 
-    def taught(split: str, cut: datetime) -> DataFrame:
-        chunks = histories(events, vocabulary, cut, shape).withColumns(_cut_of_all(cut))
-        return split_rows(chunks, None, split, shape.length)
-
-    parts = [taught(TRAIN, validation), judged(VALIDATION, validation, test), judged(TEST, test, None)]
-    return reduce(DataFrame.unionByName, [*parts, taught(REFIT, test)] if refit else parts)
+    parts = [of_cut(validation, test, TRAIN, VALIDATION), of_cut(test, None, REFIT if refit else None, TEST)]
+    return reduce(DataFrame.unionByName, parts)
 
 
 def leave_one_out_rows(events: DataFrame, vocabulary: Vocabulary, shape: Shape, refit: bool = False) -> DataFrame:
@@ -77,24 +75,20 @@ def leave_one_out_rows(events: DataFrame, vocabulary: Vocabulary, shape: Shape, 
     events: EVENTS rows. See `held_out`. A history holds what comes before the event that is held out, in the order of
     (event_time, event_id), also of its instant. Train holds what comes before the validation event, and everything of
     users of whom nothing is held out; their as_of is 1 µs after their newest event. refit: whether rows are made that
-    are like those of train, and go up to the test event.
+    are like those of train, and go up to the test event. Arrays are not padded yet.
     """
     held = held_out(events)
-    ends = {split: held.where(F.col(SEQUENCES.split) == split) for split in (VALIDATION, TEST)}
 
-    def judged(split: str) -> DataFrame:
-        chunks = histories(before(events, ends[split]), vocabulary, None, shape.newest())
+    def of_cut(taught: str | None, judged: str) -> DataFrame:
+        ends = held.where(F.col(SEQUENCES.split) == judged)
+        made = chunks(before(events, ends), vocabulary, None, shape.newest() if taught is None else shape)
         index = target_array(F.array(F.coalesce(ITEMS.item_index, F.lit(UNKNOWN_INDEX))), shape.length)
-        numbered = ends[split].join(vocabulary.items.select(ITEMS.item_id, ITEMS.item_index), ITEMS.item_id, "left")
-        return split_rows(chunks, numbered.select(SEQUENCES.user_id, *_CUT, index), split, shape.length)
+        numbered = ends.join(vocabulary.items.select(ITEMS.item_id, ITEMS.item_index), ITEMS.item_id, "left")
+        target = numbered.select(SEQUENCES.user_id, *_CUT, index)
+        return split_rows(made, target if taught is None else _ends_of_all(events, target), taught, judged)
 
-    def taught(split: str, held_out_of: str) -> DataFrame:
-        chunks = histories(before(events, ends[held_out_of]), vocabulary, None, shape)
-        ended = chunks.join(_ends_of_train(events, ends[held_out_of]), SEQUENCES.user_id)
-        return split_rows(ended, None, split, shape.length)
-
-    parts = [taught(TRAIN, VALIDATION), judged(VALIDATION), judged(TEST)]
-    return reduce(DataFrame.unionByName, [*parts, taught(REFIT, TEST)] if refit else parts)
+    parts = [of_cut(TRAIN, VALIDATION), of_cut(REFIT if refit else None, TEST)]
+    return reduce(DataFrame.unionByName, parts)
 
 
 def held_out(events: DataFrame) -> DataFrame:
@@ -127,15 +121,12 @@ def before(events: DataFrame, ends: DataFrame) -> DataFrame:
     return joined.where(F.col(_END).isNull() | is_before).drop(_END)
 
 
-def _ends_of_train(events: DataFrame, ends: DataFrame) -> DataFrame:
-    """user_id, as_of and held_out_id of every user's train rows."""
+def _ends_of_all(events: DataFrame, target: DataFrame) -> DataFrame:
+    """user_id, as_of, held_out_id and target_index of every user: of those without a target what train says of them."""
     newest = events.groupBy(EVENTS.user_id).agg(F.max(F.unix_micros(EVENTS.event_time)).alias(_END))
     as_of = F.coalesce(SEQUENCES.as_of, F.timestamp_micros(F.col(_END) + 1)).alias(SEQUENCES.as_of)
-    return newest.join(ends, EVENTS.user_id, "left").select(EVENTS.user_id, as_of, SEQUENCES.held_out_id)
-
-
-def _cut_of_all(cut: datetime) -> dict[str, Column]:
-    return {SEQUENCES.as_of: F.lit(cut), SEQUENCES.held_out_id: F.lit(None).cast("string")}
+    joined = newest.join(target, EVENTS.user_id, "left")
+    return joined.select(EVENTS.user_id, as_of, SEQUENCES.held_out_id, SEQUENCES.target_index)
 
 
 def _time(text: str | None, key: str) -> datetime | None:

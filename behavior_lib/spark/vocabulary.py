@@ -78,17 +78,20 @@ def update_items(
     item; None keeps the known attributes. first: the first new number. Items that are rare by the configuration and
     have no number are left out. The frame is good inside the block alone.
     """
-    seen = _seen(events, config)
+    seen = _seen(events, config).persist()  # the known items and the new ones are taken from it: one pass over events
     numbers = known.select(ITEMS.item_id, ITEMS.item_index, ITEMS.attributes, _known_from().alias(_SINCE))
     # The least of both: a late event may have moved it into the past, and nothing takes a number back.
     since = F.least(_SINCE, ITEMS.known_from)
     old = seen.join(numbers, ITEMS.item_id).withColumn(ITEMS.known_from, since).drop(_SINCE)
     new = seen.where(F.col(ITEMS.known_from).isNotNull()).join(numbers, ITEMS.item_id, "left_anti")
-    with number_rows(new, [ITEMS.known_from, ITEMS.item_id], first, ITEMS.item_index) as numbered:
-        items = old.unionByName(numbered, allowMissingColumns=True)
-        if dimension is not None:
-            items = items.drop(ITEMS.attributes).join(dimension, ITEMS.item_id, "left")
-        yield items.select(*ITEMS.column_names)
+    try:
+        with number_rows(new, [ITEMS.known_from, ITEMS.item_id], first, ITEMS.item_index) as numbered:
+            items = old.unionByName(numbered, allowMissingColumns=True)
+            if dimension is not None:
+                items = items.drop(ITEMS.attributes).join(dimension, ITEMS.item_id, "left")
+            yield items.select(*ITEMS.column_names)
+    finally:
+        seen.unpersist()
 
 
 @contextmanager

@@ -13,7 +13,17 @@ from behavior_lib.errors import ConfigError
 from behavior_lib.evaluation.baselines import POPULARITY
 from behavior_lib.spark.evaluation import baselines, judged_users
 from behavior_lib.spark.schema import rows_frame
-from behavior_lib.spark.sequences import Shape, Vocabulary, histories, lay_out, split_rows, targets
+from behavior_lib.spark.sequences import (
+    Shape,
+    Vocabulary,
+    chunks,
+    histories,
+    lay_out,
+    padded,
+    split_rows,
+    targets,
+    without_padding,
+)
 from behavior_lib.spark.sessionize import sessionize
 from behavior_lib.spark.splits import cuts, global_rows, leave_one_out_rows
 from behavior_lib.spark.vocabulary import new_event_types, next_number, update_items
@@ -181,24 +191,39 @@ def test_targets_are_the_items_of_the_first_session_after_the_cut(events, vocabu
     sessions = sessionize(frame, timedelta(minutes=30), 0)
     index = {r.item_id: r.item_index for r in items.collect()}
     rows = targets(frame, sessions, items, CUT, datetime(2017, 1, 8), 4).collect()
-    assert [(r.user_id, list(r.target_index)) for r in rows] == [("u", [*sorted((index["c"], index["d"])), 0, 0])]
+    assert [(r.user_id, list(r.target_index)) for r in rows] == [("u", sorted((index["c"], index["d"])))]
 
 
 def test_rows_of_a_split(spark, events, vocabulary):
-    frame = events(*(event("u", f"2017-01-02 00:00:0{n}", item_id="a") for n in range(5)))
-    words = vocabulary(frame)
-    chunks = histories(frame, words, CUT, Shape(2, 100))
+    frame = events(*(event("u", f"2017-01-02 00:00:0{n}", item_id="a") for n in range(5)), event("v", "2017-01-01"))
+    made = chunks(frame, vocabulary(frame), CUT, Shape(2, 100))
+    target = spark.sql("select explode(array('u', 'new')) as user_id, array(7) as target_index")
     cut = {SEQUENCES.as_of: F.lit(CUT), SEQUENCES.held_out_id: F.lit(None).cast("string")}
-    train = split_rows(chunks.withColumns(cut), None, "train", 2).orderBy(SEQUENCES.chunk_id).collect()
-    assert [(r.chunk_id, r.length, list(r.target_index), str(r.as_of)) for r in train] == [
-        (0, 2, [0, 0], "2017-01-03 00:00:00"),
-        (1, 2, [0, 0], "2017-01-03 00:00:00"),
-        (2, 1, [0, 0], "2017-01-03 00:00:00"),
+    rows = padded(split_rows(made, target, "train", "test").withColumns(cut), 2)
+    told = sorted((r.split, r.user_id, r.chunk_id, r.length, *r.item_index, *r.target_index) for r in rows.collect())
+    judged = [("test", "new", 0, 0, 0, 0, 7, 0), ("test", "u", 0, 2, 3, 3, 7, 0)]
+    assert told == [
+        *judged,
+        ("train", "u", 0, 2, 3, 3, 0, 0),
+        ("train", "u", 1, 2, 3, 3, 0, 0),
+        ("train", "u", 2, 1, 3, 0, 0, 0),
+        ("train", "v", 0, 1, 2, 0, 0, 0),
     ]
-    target = spark.sql("select explode(array('u', 'new')) as user_id, array(7, 0) as target_index")
-    judged = split_rows(chunks, target.withColumns(cut), "test", 2).orderBy(SEQUENCES.user_id).collect()
-    told = [(r.user_id, r.chunk_id, r.split, r.length, list(r.item_index), list(r.target_index)) for r in judged]
-    assert told == [("new", 0, "test", 0, [0, 0], [7, 0]), ("u", 0, "test", 2, [3, 3], [7, 0])]
+    assert {str(r.as_of) for r in rows.collect()} == {"2017-01-03 00:00:00"}
+    alone = padded(split_rows(made, target, None, "test").withColumns(cut), 2).collect()
+    assert sorted((r.split, r.user_id, r.chunk_id, r.length, *r.item_index, *r.target_index) for r in alone) == judged
+
+
+def test_padding_that_is_taken_away_comes_back(spark, events, vocabulary):
+    frame = events(*(event("u", f"2017-01-02 00:00:0{n}", item_id="a", value=n / 2) for n in range(3)))
+    target = spark.sql("select explode(array('u', 'new')) as user_id, array(4, 7) as target_index")
+    cut = {SEQUENCES.as_of: F.lit(CUT), SEQUENCES.held_out_id: F.lit(None).cast("string")}
+    rows = padded(
+        split_rows(chunks(frame, vocabulary(frame), CUT, Shape(5, 9)), target, "train", "test").withColumns(cut), 5
+    )
+    short = without_padding(rows)
+    assert sorted(map(len, (r.gap_seconds for r in short.collect()))) == [0, 3, 3]
+    assert sorted(map(str, padded(short, 5).collect())) == sorted(map(str, rows.collect()))
 
 
 def test_histories_shuffle_by_user_once(events, vocabulary):
@@ -222,11 +247,13 @@ def test_a_task_shuffles_no_more_than_the_newest_events_of_a_user(events, vocabu
 
 def test_each_file_holds_the_users_of_one_hash_in_a_total_order(spark):
     rows = spark.range(60).selectExpr("concat('u', id) user_id", "cast(id % 2 as int) chunk_id", "'train' split")
-    laid = lay_out(rows.repartition(2), 3).selectExpr("spark_partition_id() file", "*", "xxhash64(user_id) hash")
+    empty = {name: F.lit(None) for name in SEQUENCES.column_names if name not in rows.columns}
+    laid = lay_out(rows.withColumns(empty).repartition(2), 3, 4)
+    laid = laid.selectExpr("spark_partition_id() file", "*", "xxhash64(user_id) hash")
     found = [tuple(row) for row in laid.collect()]
     assert {(file, row[-1] % 3) for file, *row in found} == {(0, 0), (1, 1), (2, 2)}
     for file in range(3):
-        in_file = [(row[4], row[1]) for row in found if row[0] == file]
+        in_file = [(row[-1], row[1]) for row in found if row[0] == file]
         assert in_file == sorted(in_file)
 
 
@@ -237,14 +264,14 @@ def test_refit_is_the_train_of_a_later_cut(events, vocabulary):
 
     def made(validation: int, test: int, refit: bool) -> DataFrame:
         bounds = (datetime(2017, 1, day) for day in (validation, test))
-        return global_rows(frame, sessions, words, Shape(4, 100), *bounds, refit).drop(SEQUENCES.split)
+        return padded(global_rows(frame, sessions, words, Shape(4, 100), *bounds, refit), 4).drop(SEQUENCES.split)
 
     def rows_of(frame: DataFrame) -> list[str]:
         return sorted(str(row) for row in frame.collect())
 
     plain = rows_of(made(5, 7, refit=False))
     more = rows_of(made(5, 7, refit=True))
-    later = global_rows(frame, sessions, words, Shape(4, 100), datetime(2017, 1, 7), datetime(2017, 1, 8))
+    later = padded(global_rows(frame, sessions, words, Shape(4, 100), datetime(2017, 1, 7), datetime(2017, 1, 8)), 4)
     expected = rows_of(later.where(F.col(SEQUENCES.split) == "train").drop(SEQUENCES.split))
     assert len(expected) == 2
     assert more == sorted([*plain, *expected])
@@ -264,7 +291,7 @@ def test_leave_one_out(events, vocabulary):
     )
     words = vocabulary(frame)
     index = {r.item_id: r.item_index for r in words.items.collect()}
-    rows = leave_one_out_rows(frame, words, Shape(2, 100)).collect()
+    rows = padded(leave_one_out_rows(frame, words, Shape(2, 100)), 2).collect()
     told = {
         (r.user_id, r.split, r.chunk_id): (list(r.value), list(r.target_index), str(r.as_of), r.held_out_id)
         for r in rows
@@ -277,7 +304,8 @@ def test_leave_one_out(events, vocabulary):
         ("few", "train", 0): ([7.0, 8.0], [0, 0], "2017-01-07 00:00:00.000001", None),
         ("few", "train", 1): ([6.0, 0.0], [0, 0], "2017-01-07 00:00:00.000001", None),
     }
-    again = leave_one_out_rows(frame, words, Shape(2, 100), refit=True).where(F.col(SEQUENCES.split) == "refit")
+    again = padded(leave_one_out_rows(frame, words, Shape(2, 100), refit=True), 2)
+    again = again.where(F.col(SEQUENCES.split) == "refit")
     assert {(r.user_id, r.chunk_id): (list(r.value), str(r.as_of), r.held_out_id) for r in again.collect()} == {
         ("u", 0): ([4.0, 2.0], "2017-01-02 00:00:00", "4"),
         ("u", 1): ([1.0, 0.0], "2017-01-02 00:00:00", "4"),
@@ -285,7 +313,7 @@ def test_leave_one_out(events, vocabulary):
         ("few", 1): ([6.0, 0.0], "2017-01-07 00:00:00.000001", None),
     }
     rare = Vocabulary(words.items.where(F.col(ITEMS.item_id) != "b"), words.event_types)
-    held = leave_one_out_rows(frame, rare, Shape(2, 100)).where(F.col(SEQUENCES.split) == "validation").collect()
+    held = padded(leave_one_out_rows(frame, rare, Shape(2, 100)), 2).where("split = 'validation'").collect()
     assert [list(r.target_index) for r in held] == [[UNKNOWN_INDEX, 0]]
 
 

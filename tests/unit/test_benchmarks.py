@@ -38,6 +38,7 @@ def task(stage: int, milliseconds: int, written: int = 0, failed: bool = False, 
             "Executor Deserialize CPU Time": 10**8,
             "JVM GC Time": 20,
             "Disk Bytes Spilled": 0,
+            "Peak Execution Memory": milliseconds * 10**6,
             "Input Metrics": {"Bytes Read": 100},
             "Shuffle Write Metrics": {"Shuffle Bytes Written": written},
             "Shuffle Read Metrics": {"Remote Bytes Read": 1, "Local Bytes Read": 2},
@@ -84,6 +85,7 @@ def test_bytes_and_task_times_of_each_stage(stages):
         "shuffle_write_mb": 0.0,
         "shuffle_read_mb": 0.0,
         "spilled_mb": 0.0,
+        "peak_task_mb": 600.0,
     }
 
 
