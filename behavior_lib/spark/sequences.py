@@ -63,8 +63,9 @@ def histories(events: DataFrame, vocabulary: Vocabulary, as_of: datetime | None,
     """Chunks of each user's newest events before `as_of` (None: all events).
 
     events: EVENTS rows. Returns user_id, chunk_id (0 holds the newest), item_index, event_type, gap_seconds and value
-    (arrays of `shape.length`, oldest event first, right-padded with 0), and length. Chunk c holds the events from place
-    c * stride on, counted from the newest back; the last chunk is the first to hold the oldest event that is kept.
+    (arrays of `shape.length`, oldest event first, right-padded with 0), length and first_event_time. Chunk c holds the
+    events from place c * stride on, counted from the newest back; the last chunk is the first to hold the oldest event
+    that is kept.
     One shuffle by user, to which a task sends no more than the newest events of each user (WindowGroupLimit).
     """
     before = events if as_of is None else events.where(F.col(EVENTS.event_time) < F.lit(as_of))
@@ -79,7 +80,10 @@ def histories(events: DataFrame, vocabulary: Vocabulary, as_of: datetime | None,
     rows = (
         _numbered(in_chunks, vocabulary, as_of)
         .groupBy(EVENTS.user_id, SEQUENCES.chunk_id)
-        .agg(F.array_sort(F.collect_list(event)).alias(_ARRAYS))
+        .agg(
+            F.array_sort(F.collect_list(event)).alias(_ARRAYS),
+            F.min(EVENTS.event_time).alias(SEQUENCES.first_event_time),
+        )
         # What is left over at the end of overlapping chunks is in the chunk before it already.
         .where((F.col(SEQUENCES.chunk_id) == 0) | (F.size(_ARRAYS) > shape.length - shape.step))
     )
@@ -91,6 +95,7 @@ def histories(events: DataFrame, vocabulary: Vocabulary, as_of: datetime | None,
         _padded(_field(_GAP), shape.length, "int").alias(SEQUENCES.gap_seconds),
         _padded(_field(EVENTS.value), shape.length, "float").alias(SEQUENCES.value),
         F.size(_ARRAYS).alias(SEQUENCES.length),
+        SEQUENCES.first_event_time,
     )
 
 
@@ -170,8 +175,9 @@ def _newest(events: DataFrame, most: int) -> DataFrame:
         .withColumn(_PLACE, F.row_number().over(newest_first()))
         .where(F.col(_PLACE) <= most + 1)
     )
-    previous_us = F.lead(F.unix_micros(EVENTS.event_time)).over(newest_first())
-    gap = F.floor((F.unix_micros(EVENTS.event_time) - previous_us) / 1_000_000)
+    # Of times rounded down, so that gaps add up: a first time and a sum of gaps is each event's time to the second.
+    second = F.unix_seconds(EVENTS.event_time)
+    gap = second - F.lead(second).over(newest_first())
     seconds = F.least(F.coalesce(gap, F.lit(0)), F.lit(_MAX_INT)).cast("int")
     return ranked.withColumn(_GAP, seconds).where(F.col(_PLACE) <= most)
 
