@@ -15,7 +15,7 @@ import torch
 
 from behavior_lib.config import load
 from behavior_lib.models.base import ModelSpec
-from behavior_lib.models.batch import Batch
+from behavior_lib.models.batch import HOURS_OF_WEEK, Batch
 from behavior_lib.models.causal import WindowEncoder
 from behavior_lib.models.encoders import ENCODERS
 from behavior_lib.models.transitions import Transitions
@@ -85,6 +85,7 @@ def random_batch(rows: int, columns: int) -> Batch:
         torch.randint(5, shape),
         gap,
         torch.rand(shape),
+        torch.randint(1, 1 + HOURS_OF_WEEK, shape),
         torch.full((rows,), columns),
     )
 

@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from behavior_lib.tables.sequences import TRAIN
 from benchmarks.jobs import say, scratch
 
 BATCH = 16
+START = datetime(2020, 1, 1, tzinfo=timezone.utc)  # of every history
 
 
 def run(argv: Sequence[str]) -> dict[str, Any]:
@@ -157,6 +159,7 @@ def rows_of(
             SEQUENCES.chunk_id: pa.array([0] * rows, pa.int32()),
             SEQUENCES.split: [split] * rows,
             SEQUENCES.length: pa.array(lengths, pa.int32()),
+            SEQUENCES.first_event_time: pa.array([START] * rows, pa.timestamp("us", "UTC")),
             **columns,
         }
     )
@@ -168,7 +171,8 @@ def plain_pyarrow(snapshot: Snapshot) -> Iterator[list[Any]]:
         parquet = pq.ParquetFile(file.path)
         for number in range(parquet.num_row_groups):
             group = parquet.read_row_group(number, columns=list(HISTORY))
-            lists = [group.column(name).chunk(0) for name in HISTORY if name != SEQUENCES.length]
+            scalars = (SEQUENCES.length, SEQUENCES.first_event_time)
+            lists = [group.column(name).chunk(0) for name in HISTORY if name not in scalars]
             yield [column.flatten().to_numpy().reshape(len(column), -1) for column in lists]
 
 

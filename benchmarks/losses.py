@@ -117,7 +117,7 @@ def batch_of(items: int) -> Batch:
     shape = ROWS, LENGTH
     item = torch.from_numpy(FIRST_INDEX + random.zipf(1.1, shape) % (items - FIRST_INDEX))
     kind, gap = torch.full(shape, FIRST_INDEX), torch.from_numpy(random.integers(1, 9_000, shape))
-    return Batch(item, kind, gap, torch.ones(shape), torch.full((ROWS,), LENGTH))
+    return Batch(item, kind, gap, torch.ones(shape), torch.zeros_like(item), torch.full((ROWS,), LENGTH))
 
 
 def measure(once: Callable[[], None], repeats: int) -> dict[str, float]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from behavior_lib.config.train import TableOptimizerName
-from behavior_lib.data.histories import Histories
+from behavior_lib.data.histories import Histories, unknown_times
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import build_model
 from behavior_lib.tables.items import FIRST_INDEX
@@ -92,7 +92,8 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
         items = generator.integers(FIRST_INDEX, FIRST_INDEX + arguments.items, shape, dtype=np.int32)
         gaps = np.full(shape, 86_400, np.int32)
         length = np.full(shape[0], arguments.length, np.int32)
-        histories = Histories(items, np.full(shape, 3, np.int32), gaps, np.zeros(shape, np.float32), length)
+        kinds, values = np.full(shape, 3, np.int32), np.zeros(shape, np.float32)
+        histories = Histories(items, kinds, gaps, values, length, unknown_times(len(length)))
         for way in ways.values():
             way.step(histories, number)
     told: dict[str, Any] = {name: way.figures() for name, way in ways.items()}

@@ -24,7 +24,7 @@ from behavior_lib.tables.sequences import REFIT, TEST, TRAIN, VALIDATION
 def run(job: Job) -> Summary:
     """Items and event types from all events; sequences of the source's events, in place of those before."""
     inputs = {spec.name: job.tables.version(spec) for spec in (EVENTS, SESSIONS)}
-    config_hash = job.config_hash("sequences", "split", "vocabulary")
+    config_hash = job.config_hash("sequences", "split", "vocabulary", makes=SEQUENCES)
     if job.is_done(inputs, config_hash):
         job.progress.say("no new event")
         return Summary(UNCHANGED, inputs=inputs, config_hash=config_hash)

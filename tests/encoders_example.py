@@ -1,5 +1,7 @@
 """Every encoder with weights at random, and random windows for it."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -29,7 +31,7 @@ def objectives_of(name):
 
 def spec_of(variant, **changes):
     values = {"length": WINDOW, "window": WINDOW, "n_items": N_ITEMS, "n_event_types": N_TYPES}
-    values |= {"dimension": 8, "layers": 2, "heads": 2, **VARIANTS[variant]}
+    values |= {"dimension": 8, "layers": 2, "heads": 2, "use_hour": True, "use_weekday": True, **VARIANTS[variant]}
     values["objectives"] = objectives_of(values["name"])
     return ModelSpec(**{**values, **changes})
 
@@ -70,6 +72,7 @@ def noise(seed, n, columns=WINDOW, length=None):
         torch.from_numpy(random.integers(0, N_TYPES, shape)),
         gap,
         torch.from_numpy(random.normal(0, 5, shape).astype(np.float32)),
+        torch.from_numpy(random.integers(0, 169, shape)),
         length,
     )
 
@@ -83,10 +86,5 @@ def rows(seed, n=5, columns=WINDOW):
 
 def replaced(batch, other, where):
     """The batch with what `other` holds where `where` [n, L] is true; lengths stay."""
-    return Batch(
-        torch.where(where, other.item_index, batch.item_index),
-        torch.where(where, other.event_type, batch.event_type),
-        torch.where(where, other.gap_seconds, batch.gap_seconds),
-        torch.where(where, other.value, batch.value),
-        batch.length,
-    )
+    arrays = {name: events for name, events in vars(batch).items() if name != "length"}
+    return replace(batch, **{name: torch.where(where, getattr(other, name), own) for name, own in arrays.items()})

@@ -13,16 +13,33 @@ CUT = datetime(2020, 1, 1, tzinfo=timezone.utc)
 KIND = 3
 
 
-def histories(item_lists, length, gaps=None):
-    """Rows from lists of item indexes; gaps: seconds, one list a row, a day everywhere where not given."""
+MONDAY = np.datetime64("2019-07-01T00:00:00")
+
+
+def histories(item_lists, length, gaps=None, starts=None):
+    """Rows from lists of item indexes; gaps: seconds, one list a row, a day everywhere where not given.
+
+    starts: when each row begins; five hours after the row before, from MONDAY on, where not given.
+    """
     n = len(item_lists)
     items, kinds, seconds = (np.zeros((n, length), np.int32) for _ in range(3))
     for row, values in enumerate(item_lists):
         items[row, : len(values)] = values
         kinds[row, : len(values)] = KIND
         seconds[row, 1 : len(values)] = gaps[row][1:] if gaps else 86_400
+    lengths = np.array([len(values) for values in item_lists], np.int32)
+    begins = MONDAY + 5 * 3600 * np.arange(n) if starts is None else np.array(starts, "datetime64[s]")
+    begins = np.where(lengths > 0, begins, np.datetime64("NaT"))
+    return Histories(items, kinds, seconds, items.astype(np.float32) / 8, lengths, begins)
+
+
+def widened(rows, columns):
+    """The same rows with so many columns more of padding."""
     return Histories(
-        items, kinds, seconds, items.astype(np.float32) / 8, np.array([len(v) for v in item_lists], np.int32)
+        **{
+            name: np.pad(values, ((0, 0), (0, columns))) if values.ndim == 2 else values
+            for name, values in vars(rows).items()
+        }
     )
 
 
@@ -57,6 +74,7 @@ def frame(rows, split, targets=None, first_user=0):
             "chunk_id": pa.array([0] * n, pa.int32()),
             **columns,
             "length": pa.array(rows.length, pa.int32()),
+            "first_event_time": pa.array(rows.first_event_time.astype("datetime64[us]"), pa.timestamp("us", "UTC")),
             "as_of": [CUT] * n,
             "split": [split] * n,
         }
@@ -69,7 +87,14 @@ def write(path, *frames, row_group=None):
 
     properties = WriterProperties(max_row_group_size=row_group) if row_group else None
     for part in frames:
-        write_deltalake(str(path), part, mode="append", partition_by=["split"], writer_properties=properties)
+        write_deltalake(
+            str(path),
+            part,
+            mode="append",
+            schema_mode="merge",
+            partition_by=["split"],
+            writer_properties=properties,
+        )
     return DeltaTable(str(path)).version()
 
 

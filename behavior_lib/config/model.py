@@ -67,6 +67,8 @@ class ModelConfig:
     use_event_type: bool = True  # inputs beside the item
     use_gap: bool = True
     use_value: bool = True
+    use_hour: bool = False  # of the day, UTC
+    use_weekday: bool = False  # UTC
     pooling: PoolingName = PoolingName.newest  # how states become the user's vector
     # How users and items are compared, in the loss, in scores and in what is written: cosine has vectors of length 1.
     similarity: SimilarityName = SimilarityName.dot

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from behavior_lib.data.histories import Histories
+from behavior_lib.data.histories import Histories, unknown_times
 from behavior_lib.errors import DataRefused
 from behavior_lib.tables import SEQUENCES
 
-HISTORY = (SEQUENCES.item_index, SEQUENCES.event_type, SEQUENCES.gap_seconds, SEQUENCES.value, SEQUENCES.length)
+HISTORY = (
+    SEQUENCES.item_index,
+    SEQUENCES.event_type,
+    SEQUENCES.gap_seconds,
+    SEQUENCES.value,
+    SEQUENCES.length,
+    SEQUENCES.first_event_time,
+)
 
 
 @dataclass(frozen=True)
@@ -39,19 +46,9 @@ class Rows:
         """All rows, part after part; at least one part."""
         if len(parts) == 1:
             return parts[0]
-
-        def joined(pick: Callable[[Rows], Any]) -> Any:
-            return np.concatenate([pick(part) for part in parts])
-
         return Rows(
-            Histories(
-                joined(lambda part: part.histories.item_index),
-                joined(lambda part: part.histories.event_type),
-                joined(lambda part: part.histories.gap_seconds),
-                joined(lambda part: part.histories.value),
-                joined(lambda part: part.histories.length),
-            ),
-            joined(lambda part: part.target_index),
+            Histories.concatenate([part.histories for part in parts]),
+            np.concatenate([part.target_index for part in parts]),
         )
 
     @classmethod
@@ -70,8 +67,16 @@ class Rows:
             _matrix(table, SEQUENCES.gap_seconds, np.int32, where),
             _matrix(table, SEQUENCES.value, np.float32, where),
             length,
+            first_times(table),
         )
         return cls(histories, targets)
+
+
+def first_times(table: pa.Table) -> NDArray[np.datetime64]:
+    """datetime64[s], UTC: first_event_time of an Arrow table's rows; NaT where it is null, or the table without it."""
+    if SEQUENCES.first_event_time not in table.column_names:
+        return unknown_times(len(table))
+    return np.asarray(table.column(SEQUENCES.first_event_time).to_numpy(), "datetime64[s]")
 
 
 def _matrix(table: pa.Table, name: str, kind: type[np.generic], where: str) -> NDArray[Any]:

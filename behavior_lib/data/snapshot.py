@@ -20,6 +20,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from numpy.typing import NDArray
 
 from behavior_lib.data.files import exists, open_parquet
+from behavior_lib.data.rows import first_times
 from behavior_lib.errors import DataRefused
 from behavior_lib.tables import SEQUENCES
 from behavior_lib.tables.items import FIRST_INDEX
@@ -113,6 +114,7 @@ class TrainCounts:
     items: int64, how often each item index occurs, 0 for those that are no item; as long as the highest index + 1.
     n_event_types: the highest type index + 1. length: width of the arrays. tokens: events. rows: of sequences.
     attributes: int64 [items, attributes], numbers of the items' values (data/attributes.py); None where none are read.
+    has_times: whether it is known of every event when it was.
     """
 
     items: NDArray[np.int64]
@@ -121,6 +123,7 @@ class TrainCounts:
     tokens: int
     rows: int
     attributes: NDArray[np.int64] | None = None
+    has_times: bool = True
 
     @property
     def n_items(self) -> int:
@@ -148,8 +151,8 @@ def count_train(snapshot: Snapshot) -> TrainCounts:
     Raises DataRefused where it has no item.
     """
     items = np.zeros(FIRST_INDEX, np.int64)
-    n_event_types, length, tokens = 0, 0, 0
-    columns = (SEQUENCES.item_index, SEQUENCES.event_type, SEQUENCES.length)
+    n_event_types, length, tokens, has_times = 0, 0, 0, True
+    columns = (SEQUENCES.item_index, SEQUENCES.event_type, SEQUENCES.length, SEQUENCES.first_event_time)
     for group in _groups(snapshot.files.get(TRAIN, ()), columns):
         item = group.column(SEQUENCES.item_index).combine_chunks().flatten().to_numpy()
         counts = np.bincount(item, minlength=len(items))
@@ -158,12 +161,15 @@ def count_train(snapshot: Snapshot) -> TrainCounts:
         kinds = group.column(SEQUENCES.event_type).combine_chunks().flatten().to_numpy()
         n_event_types = max(n_event_types, int(kinds.max(initial=0)) + 1)
         length = max(length, len(item) // max(group.num_rows, 1))
-        tokens += int(group.column(SEQUENCES.length).to_numpy().sum())
+        events = group.column(SEQUENCES.length).to_numpy()
+        tokens += int(events.sum())
+        has_times &= not (np.isnat(first_times(group)) & (events > 0)).any()
     items[:FIRST_INDEX] = 0
     if not items.any():
         where = f"split train of {snapshot.location}, version {snapshot.version}"
         raise DataRefused("there is no item to learn from", where=where, mend="run ingest and build_sequences")
-    return TrainCounts(items, max(n_event_types, FIRST_INDEX), length, tokens, snapshot.rows(TRAIN))
+    rows = snapshot.rows(TRAIN)
+    return TrainCounts(items, max(n_event_types, FIRST_INDEX), length, tokens, rows, has_times=has_times)
 
 
 def _groups(files: tuple[DataFile, ...], columns: tuple[str, ...]) -> Iterator[pa.Table]:

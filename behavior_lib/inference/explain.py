@@ -96,9 +96,9 @@ class Occlusion:
     def _read(self, histories: Histories, row: int) -> Histories:
         """The row alone, without padding: the events that the model looks at."""
         end = int(histories.length[row])
-        start = max(0, end - self._encoder.length)
-        found = histories.rows(slice(row, row + 1), slice(start, end))
-        return Histories(found.item_index, found.event_type, found.gap_seconds, found.value, found.length - start)
+        whole = histories.rows(slice(row, row + 1), slice(end))
+        older = np.arange(end)[None] < end - self._encoder.length
+        return without(whole, older).rows(slice(1), slice(min(end, self._encoder.length)))
 
     def _influence(self, history: Histories) -> NDArray[np.float64]:
         n = int(history.length[0])
@@ -166,10 +166,12 @@ def without(history: Histories, left_out: NDArray[np.bool_]) -> Histories:
     def take(events: NDArray[Any]) -> NDArray[Any]:
         return np.where(present, events[0][order], 0).astype(events.dtype)
 
-    times = history.gap_seconds[0].astype(np.int64).cumsum()[order]
+    # Seconds after the first event, whose own gap counts from an event that is not here.
+    times = (history.gap_seconds[0].astype(np.int64).cumsum() - history.gap_seconds[0, :1])[order]
     gap = np.minimum(np.diff(times, axis=1, prepend=times[:, :1]), _LONGEST_GAP) * present
+    start = np.where(length > 0, history.first_event_time + times[:, :1].sum(1), np.datetime64("NaT"))
     return Histories(
-        take(history.item_index), take(history.event_type), gap.astype(np.int32), take(history.value), length
+        take(history.item_index), take(history.event_type), gap.astype(np.int32), take(history.value), length, start
     )
 
 

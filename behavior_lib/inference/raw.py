@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from behavior_lib.data.histories import Histories
+from behavior_lib.data.histories import Histories, unknown_times
 from behavior_lib.errors import DataRefused
 from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.tables.items import PADDING_INDEX, UNKNOWN_INDEX
@@ -37,8 +37,8 @@ def to_histories(columns: Mapping[str, Sequence[Any]], vocabulary: Vocabulary, l
     microseconds since 1970 UTC), `value` (lists of float) and `user_id` (named in complaints); one row a user, each
     list oldest event first. A row whose item_id is null or empty has no event. An item or type that is null or not in
     the vocabulary is the unknown one, as is every type where the column is absent or null; absent values are 0.
-    gap_seconds are whole seconds since the event before, rounded down, and 0 where times are absent. The oldest event
-    kept has its true gap where the list goes on before it.
+    gap_seconds are those between times rounded down to whole seconds, and 0 where times are absent, when
+    first_event_time is not known either. The oldest event kept has its true gap where the list goes on before it.
     Raises DataRefused where item_id is absent, a cell is no list, lists of a row differ in length, or times decrease.
     """
     if ITEM_ID not in columns:
@@ -51,6 +51,7 @@ def to_histories(columns: Mapping[str, Sequence[Any]], vocabulary: Vocabulary, l
     gap_seconds = np.zeros(shape, dtype=np.int32)
     value = np.zeros(shape, dtype=np.float32)
     lengths = np.zeros(n, dtype=np.int32)
+    first_event_time = unknown_times(n)
     for row in range(n):
         items = _cell(columns, ITEM_ID, row, None)
         if items is None or not len(items):
@@ -61,12 +62,15 @@ def to_histories(columns: Mapping[str, Sequence[Any]], vocabulary: Vocabulary, l
         event_type[row, :kept] = UNKNOWN_INDEX if types is None else vocabulary.event_type_indexes(types[-kept:])
         times = _cell(columns, EVENT_TIME, row, len(items))
         if times is not None:
-            gap_seconds[row, :kept] = _gaps(columns, row, times[-kept - 1 :])[-kept:]
+            seconds = _seconds(columns, row, times[-kept - 1 :])
+            gaps = np.diff(seconds, prepend=seconds[:1])
+            gap_seconds[row, :kept] = np.minimum(gaps, _LONGEST_GAP)[-kept:]
+            first_event_time[row] = seconds[-kept]
         values = _cell(columns, VALUE, row, len(items))
         if values is not None:
             numbers = _numbers(columns, VALUE, row, values[-kept:], np.float64)
             value[row, :kept] = np.where(np.isnan(numbers), 0, numbers)
-    return Histories(item_index, event_type, gap_seconds, value, lengths)
+    return Histories(item_index, event_type, gap_seconds, value, lengths, first_event_time)
 
 
 def _cell(columns: Mapping[str, Sequence[Any]], name: str, row: int, n_events: int | None) -> Any:
@@ -83,13 +87,13 @@ def _cell(columns: Mapping[str, Sequence[Any]], name: str, row: int, n_events: i
     return cell
 
 
-def _gaps(columns: Mapping[str, Sequence[Any]], row: int, times: Any) -> NDArray[np.int64]:
-    """Seconds from each time to the next, with a 0 in front."""
-    steps = np.diff(_numbers(columns, EVENT_TIME, row, times, np.int64))
-    if (steps < 0).any():
+def _seconds(columns: Mapping[str, Sequence[Any]], row: int, times: Any) -> NDArray[np.int64]:
+    """Whole seconds since 1970, UTC."""
+    micros = _numbers(columns, EVENT_TIME, row, times, np.int64)
+    if (np.diff(micros) < 0).any():
         mend = "sort each list by time, oldest event first"
         raise DataRefused("event_time decreases", where=_row(columns, row), mend=mend)
-    return np.concatenate(([0], np.minimum(steps // _MICROSECONDS, _LONGEST_GAP)))
+    return np.asarray(micros // _MICROSECONDS)
 
 
 def _numbers(columns: Mapping[str, Sequence[Any]], name: str, row: int, cell: Any, kind: type[Any]) -> NDArray[Any]:

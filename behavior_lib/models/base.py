@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,7 +25,8 @@ class ModelSpec:
     length: newest events of a history that the model looks at; window: those of them that the encoder reads, the rest
     only counts in the repeat path. successors: items that followed an item, kept for the successor path; 0: without it.
     n_items, n_event_types: highest index in train + 1. The use_* flags say which inputs
-    beside the item are read. negatives, boundaries: of the loss, see the family. loss, negative_sampling: names in
+    beside the item are read; hour and weekday are UTC's.
+    negatives, boundaries: of the loss, see the family. loss, negative_sampling: names in
     losses/chosen.py, None for the loss's own sampling; calibration: of gbce. neighbours: of graph encoders, an item's
     heaviest edges. objectives: the weight of each thing that is learned, by its name (objectives/chosen.py); what is
     not there weighs nothing. pooling: how states become a user (pooling.py). similarity, temperature: how users and
@@ -51,6 +52,8 @@ class ModelSpec:
     use_event_type: bool = True
     use_gap: bool = True
     use_value: bool = True
+    use_hour: bool = False
+    use_weekday: bool = False
     negatives: int = 1024
     boundaries: int = 4
     loss: str = "sampled_softmax"
@@ -201,12 +204,10 @@ class SequenceModel(nn.Module, ABC):
         seen = self.known_items[item.clamp(0, self.spec.n_items - 1)] & (item >= 0) & (item < self.spec.n_items)
         item = torch.where(seen, item, UNKNOWN_INDEX)
         kind = torch.where((kind >= 0) & (kind < self.spec.n_event_types), kind, UNKNOWN_INDEX)
-        return Batch(
-            torch.where(present, item, PADDING_INDEX),
-            torch.where(present, kind, PADDING_INDEX),
-            batch.gap_seconds,
-            batch.value,
-            batch.length,
+        return replace(
+            batch,
+            item_index=torch.where(present, item, PADDING_INDEX),
+            event_type=torch.where(present, kind, PADDING_INDEX),
         )
 
     def only_candidates(self, scores: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ more behind the newest: the state of that event is what it learned to fill, and 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -19,9 +21,9 @@ from behavior_lib.tables.items import MASK_INDEX
 class BidirectionalTransformer(Transformer):
     """An event looks at all events of its window. The window's last column is kept for the hidden one.
 
-    A hidden event (MASK_INDEX for its item) shows nothing but which instant it belongs to: no type, gap or value, and
-    its time is that of the event before it. So what is asked in training is what is asked of a history's end, where
-    nothing is known of the next event.
+    A hidden event (MASK_INDEX for its item) shows nothing but which instant it belongs to: no type, gap, value or
+    hour, and its time is that of the event before it. So what is asked in training is what is asked of a history's end,
+    where nothing is known of the next event.
     """
 
     both_ways = True
@@ -37,8 +39,13 @@ class BidirectionalTransformer(Transformer):
     def forward(self, batch: Batch, item_vectors: Tensor) -> Tensor:
         """As WindowEncoder; a batch of `asked` has one column more than `columns`."""
         hidden = is_hidden(batch)
-        kind, gap = batch.event_type.masked_fill(hidden, MASK_INDEX), batch.gap_seconds.masked_fill(hidden, 0)
-        shown = Batch(batch.item_index, kind, gap, batch.value.masked_fill(hidden, 0), batch.length)
+        shown = replace(
+            batch,
+            event_type=batch.event_type.masked_fill(hidden, MASK_INDEX),
+            gap_seconds=batch.gap_seconds.masked_fill(hidden, 0),
+            value=batch.value.masked_fill(hidden, 0),
+            hour_of_week=batch.hour_of_week.masked_fill(hidden, 0),
+        )
         return self.states(self.dropout(self.input(shown, item_vectors)), batch)
 
     def asked(self, batch: Batch) -> Batch:

@@ -15,10 +15,12 @@ from behavior_lib.models.batch import Batch
 from behavior_lib.models.transitions import ItemGraph
 
 SPAN_BUCKETS = 32  # powers of two of seconds: the last holds every span above 34 years
+HOURS, DAYS = 24, 7
 
 
 class EventInput(nn.Module):
-    """One vector an event: item, and as the spec says event type, time gap (by powers of two) and value.
+    """One vector an event: item, and as the spec says event type, time gap (by powers of two), value, hour of the day
+    and weekday (UTC, one vector each; those of an event whose time is not known are 0).
 
     spec.fusion: "sum" adds the parts, "concat" lays them side by side and takes them through one linear layer.
     """
@@ -28,7 +30,10 @@ class EventInput(nn.Module):
         self.event_type = nn.Embedding(spec.n_event_types, spec.dimension) if spec.use_event_type else None
         self.gap = nn.Embedding(SPAN_BUCKETS, spec.dimension) if spec.use_gap else None
         self.value = nn.Linear(1, spec.dimension, bias=False) if spec.use_value else None
-        parts = 1 + sum((spec.use_event_type, spec.use_gap, spec.use_value))
+        self.hour = nn.Embedding(1 + HOURS, spec.dimension, padding_idx=0) if spec.use_hour else None
+        self.weekday = nn.Embedding(1 + DAYS, spec.dimension, padding_idx=0) if spec.use_weekday else None
+        uses = (spec.use_event_type, spec.use_gap, spec.use_value, spec.use_hour, spec.use_weekday)
+        parts = 1 + sum(uses)
         self.fuse = nn.Linear(parts * spec.dimension, spec.dimension) if spec.fusion == "concat" else None
 
     def forward(self, batch: Batch, item_vectors: Tensor) -> Tensor:
@@ -40,6 +45,10 @@ class EventInput(nn.Module):
             parts.append(self.gap(span_buckets(batch.gap_seconds)))
         if self.value is not None:
             parts.append(self.value((batch.value.sign() * batch.value.abs().log1p())[..., None]))
+        if self.hour is not None:
+            parts.append(self.hour(hours(batch.hour_of_week)))
+        if self.weekday is not None:
+            parts.append(self.weekday(weekdays(batch.hour_of_week)))
         if self.fuse is None:
             return reduce(torch.add, parts)
         fused: Tensor = self.fuse(torch.cat(parts, 2))
@@ -89,3 +98,13 @@ class CausalEncoder(WindowEncoder):
 def span_buckets(seconds: Tensor) -> Tensor:
     """int64, as `seconds`: 0 below a second, then one bucket a power of two, of the logarithm that float32 rounds."""
     return torch.log2(seconds.clamp(min=0) + 1.0).long().clamp(max=SPAN_BUCKETS - 1)
+
+
+def hours(hour_of_week: Tensor) -> Tensor:
+    """int64, as `hour_of_week`: 1 for a day's first hour to 24, 0 where it is not known."""
+    return torch.where(hour_of_week > 0, (hour_of_week - 1) % HOURS + 1, 0)
+
+
+def weekdays(hour_of_week: Tensor) -> Tensor:
+    """int64, as `hour_of_week`: 1 for Monday to 7 for Sunday, 0 where it is not known."""
+    return (hour_of_week + HOURS - 1) // HOURS

@@ -22,6 +22,8 @@ ARCHITECTURE = (
     "use_event_type",
     "use_gap",
     "use_value",
+    "use_hour",
+    "use_weekday",
 )
 ENCODER = "encoder."
 BY_ITEM = ("items.weight", "bias", "repeat.propensity.weight")

@@ -15,14 +15,13 @@ from pyspark import Broadcast
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from behavior_lib.data.histories import Histories
+from behavior_lib.data.rows import HISTORY, Rows
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.inference.renumber import Renumbering
 from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.sequences import Shape, Vocabulary, histories
-from behavior_lib.tables import EVENTS, ITEM_EMBEDDINGS, ITEMS, SEQUENCES, USER_EMBEDDINGS
+from behavior_lib.tables import EVENTS, ITEM_EMBEDDINGS, ITEMS, USER_EMBEDDINGS
 
-_ARRAYS = (SEQUENCES.item_index, SEQUENCES.event_type, SEQUENCES.gap_seconds, SEQUENCES.value, SEQUENCES.length)
 _KEPT = (USER_EMBEDDINGS.user_id, USER_EMBEDDINGS.n_events, USER_EMBEDDINGS.last_event_time)
 
 _Batches = Iterable[pa.RecordBatch]
@@ -69,7 +68,7 @@ def user_embeddings(events: DataFrame, serving: Serving, as_of: datetime | None 
     totals = events.groupBy(EVENTS.user_id).agg(
         F.count("*").alias(USER_EMBEDDINGS.n_events), F.max(EVENTS.event_time).alias(USER_EMBEDDINGS.last_event_time)
     )
-    rows = newest.join(totals, EVENTS.user_id).select(*_KEPT, *_ARRAYS)
+    rows = newest.join(totals, EVENTS.user_id).select(*_KEPT, *HISTORY)
     schema = (
         f"{USER_EMBEDDINGS.user_id} string, {USER_EMBEDDINGS.n_events} bigint, "
         f"{USER_EMBEDDINGS.last_event_time} timestamp, {USER_EMBEDDINGS.embedding} array<float>"
@@ -89,7 +88,8 @@ def _encode(shipment: Broadcast[Shipment]) -> Callable[[_Batches], _Batches]:
     def encode(batches: _Batches) -> _Batches:
         encoder = _encoder(shipment)
         for batch in batches:
-            numbered = shipment.value.numbers.histories(_histories(batch))
+            read = Rows.of(pa.Table.from_batches([batch]), "a batch of histories").histories
+            numbered = shipment.value.numbers.histories(read)
             yield _with_vectors(batch.select(list(_KEPT)), USER_EMBEDDINGS.embedding, encoder.encode(numbered))
 
     return encode
@@ -117,17 +117,6 @@ def _encoder(shipment: Broadcast[Shipment]) -> Encoder:
 @lru_cache(maxsize=1)
 def _load(shipment: Broadcast[Shipment]) -> Encoder:
     return Encoder.from_bytes(shipment.value.files)
-
-
-def _histories(batch: pa.RecordBatch) -> Histories:
-    def matrix(name: str) -> NDArray[np.int32]:
-        values: NDArray[np.int32] = batch.column(name).flatten().to_numpy(zero_copy_only=False)
-        return values.reshape(len(batch), -1)
-
-    item, kind, gap, value, length = _ARRAYS
-    return Histories(
-        matrix(item), matrix(kind), matrix(gap), matrix(value).astype(np.float32), batch.column(length).to_numpy()
-    )
 
 
 def _with_vectors(batch: pa.RecordBatch, name: str, vectors: NDArray[np.float32]) -> pa.RecordBatch:

@@ -104,6 +104,7 @@ def as_histories(rows: Any) -> Histories:
         _stacked(rows[SEQUENCES.gap_seconds]),
         np.stack(rows[SEQUENCES.value].to_list(), dtype=np.float32),
         rows[SEQUENCES.length].to_numpy(np.int32),
+        rows[SEQUENCES.first_event_time].to_numpy("datetime64[s]"),
     )
 
 

@@ -91,9 +91,14 @@ class Job:
         spec = next((spec for spec in ALL_TABLES if spec.name == table), None)
         return one == other if spec is None else has_same_rows(self.spark, self.tables, spec, one, other)
 
-    def config_hash(self, *sections: str) -> str:
-        """Hash of what a job reads: the sections of the configuration, and the source's YAML."""
+    def config_hash(self, *sections: str, makes: TableSpec | None = None) -> str:
+        """Hash of what a job reads: the sections of the configuration, and the source's YAML.
+
+        makes: a table whose columns take part, so that one from before a column came is made again.
+        """
         text = f"{self.loaded.digest(*sections)} {self.source!r}"
+        if makes is not None:
+            text += f" {makes.column_names}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @contextmanager

@@ -69,8 +69,8 @@ def chunks(events: DataFrame, vocabulary: Vocabulary, as_of: datetime | None, sh
     """Chunks of each user's newest events before `as_of` (None: all events).
 
     events: EVENTS rows. Returns user_id, chunk_id (0 holds the newest), item_index, event_type, gap_seconds and value
-    (arrays of at most `shape.length`, oldest event first), and length. Chunk c holds the events from place
-    c * stride on, counted from the newest back; the last chunk is the first to hold the oldest event that is kept.
+    (arrays of at most `shape.length`, oldest event first), length and first_event_time. Chunk c holds the events from
+    place c * stride on, counted from the newest back; the last chunk is the first to hold the oldest kept event.
     One shuffle by user, to which a task sends no more than the newest events of each user (WindowGroupLimit).
     """
     before = events if as_of is None else events.where(F.col(EVENTS.event_time) < F.lit(as_of))
@@ -85,13 +85,17 @@ def chunks(events: DataFrame, vocabulary: Vocabulary, as_of: datetime | None, sh
     rows = (
         _numbered(in_chunks, vocabulary, as_of)
         .groupBy(EVENTS.user_id, SEQUENCES.chunk_id)
-        .agg(F.array_sort(F.collect_list(event)).alias(_ARRAYS))
+        .agg(
+            F.array_sort(F.collect_list(event)).alias(_ARRAYS),
+            F.min(EVENTS.event_time).alias(SEQUENCES.first_event_time),
+        )
         # What is left over at the end of overlapping chunks is in the chunk before it already.
         .where((F.col(SEQUENCES.chunk_id) == 0) | (F.size(_ARRAYS) > shape.length - shape.step))
     )
     # A field of an array of structs is the array of that field.
     arrays = [F.col(_ARRAYS).getField(name).alias(name) for name in _ARRAY_COLUMNS]
-    return rows.select(EVENTS.user_id, SEQUENCES.chunk_id, *arrays, F.size(_ARRAYS).alias(SEQUENCES.length))
+    length = F.size(_ARRAYS).alias(SEQUENCES.length)
+    return rows.select(EVENTS.user_id, SEQUENCES.chunk_id, *arrays, length, SEQUENCES.first_event_time)
 
 
 def targets(
@@ -187,8 +191,9 @@ def _newest(events: DataFrame, most: int) -> DataFrame:
         .withColumn(_PLACE, F.row_number().over(newest_first()))
         .where(F.col(_PLACE) <= most + 1)
     )
-    previous_us = F.lead(F.unix_micros(EVENTS.event_time)).over(newest_first())
-    gap = F.floor((F.unix_micros(EVENTS.event_time) - previous_us) / 1_000_000)
+    # Of times rounded down, so that gaps add up: a first time and a sum of gaps is each event's time to the second.
+    second = F.unix_seconds(EVENTS.event_time)
+    gap = second - F.lead(second).over(newest_first())
     seconds = F.least(F.coalesce(gap, F.lit(0)), F.lit(_MAX_INT)).cast("int")
     return ranked.withColumn(_GAP, seconds).where(F.col(_PLACE) <= most)
 

@@ -29,10 +29,18 @@ SEQUENCES = TableSpec(
         Column(
             "gap_seconds",
             array_of(INT),
-            "seconds since the user's event before it, 0 for the first, right-padded with 0",
+            "seconds from the user's event before it, both times rounded down to whole seconds; 0 for the user's first"
+            " and within one second; 2,147,483,647 at most; right-padded with 0",
         ),
         Column("value", array_of(FLOAT), "values, 0 where the event has none, right-padded with 0"),
         Column("length", INT, "events in the chunk; the rest is padding"),
+        Column(
+            "first_event_time",
+            TIMESTAMP,
+            "time of the chunk's oldest event; with the gaps behind it that of every event, to the second; null: no"
+            " event, or a row from before there was this column",
+            nullable=True,
+        ),
         Column(
             "target_index",
             array_of(INT),

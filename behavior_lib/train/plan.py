@@ -36,6 +36,9 @@ def plan(config: Config, counts: TrainCounts, folder: Path, origin: Origin | Non
     origin: what train.start_model names. Raises ConfigError for values that cannot be.
     """
     train, model = config.train, config.model
+    if (model.use_hour or model.use_weekday) and not counts.has_times:
+        mend = "run build_sequences again, which makes rows from before first_event_time anew"
+        raise ConfigError("model.use_hour and use_weekday read times that rows of train do not have", mend=mend)
     workers = 1 if train.communicator is CommunicatorName.single else train.workers
     _check(config)
     sampling = model.negative_sampling and model.negative_sampling.value

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from behavior_lib.cli import load_job
 from behavior_lib.data.snapshot import Snapshot
+from behavior_lib.spark.sequences import lay_out
 from behavior_lib.tables import SEQUENCES
 from tests.jobs.small_source import line
 
@@ -61,6 +65,26 @@ def test_an_increment_makes_its_users_again_and_equals_a_whole_build(shop, sourc
     assert "users_made_again" not in whole["metrics"]
     assert second == expected
     assert second.keys() == {"train", "validation", "test"}
+
+
+def test_a_table_from_before_first_event_times_is_made_again(shop, source, monkeypatch):
+    """By a build that finds no new event, too; until then its rows have none."""
+    settings = [source(first_json=lines(6, "abc", "pqr", 30)), *SETTINGS, *CUTS]
+    for job in ("ingest", "sessionize"):
+        shop.run(job, *settings)
+    time = SEQUENCES.first_event_time
+    older = replace(SEQUENCES, columns=tuple(column for column in SEQUENCES.columns if column.name != time))
+    with monkeypatch.context() as before:
+        before.setattr(load_job("build_sequences"), "SEQUENCES", older)
+        before.setattr(load_job("build_sequences"), "lay_out", lambda rows, files: lay_out(rows.drop(time), files))
+        _, first = build(shop, *settings)
+    assert time not in first["train"][0].column_names
+    assert {row[time] for row in shop.tables.read(SEQUENCES).collect()} == {None}
+    told, second = build(shop, *settings)
+    assert (told["status"], "users_made_again" in told["metrics"]) == ("succeeded", False)
+    tables = [table for of_split in second.values() for table in of_split]
+    assert all((pc.is_valid(table[time]).to_pylist() == pc.greater(table["length"], 0).to_pylist()) for table in tables)
+    assert shop.run("build_sequences", *settings)["status"] == "unchanged"
 
 
 @pytest.mark.slow

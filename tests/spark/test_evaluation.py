@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from behavior_lib.config.schema import EvaluateConfig
-from behavior_lib.data.histories import Histories
+from behavior_lib.data.histories import Histories, unknown_times
 from behavior_lib.errors import ConfigError
 from behavior_lib.evaluation.baselines import ALS, DECAYED_OWN_FREQUENCY, EASE, OWN_FREQUENCY, POPULARITY
 from behavior_lib.inference.vocabulary import Vocabulary
@@ -137,7 +137,9 @@ def test_vectors_of_a_model_stand_at_the_numbers_of_the_tables():
         encode=lambda histories: asked.append(histories.item_index) or np.eye(2, dtype=np.float32),
     )
     numbers = np.array([[3, 5, 4, 0], [5, 0, 0, 0]], np.int32)
-    histories = Histories(numbers, numbers, numbers, numbers.astype(np.float32), np.array([3, 1], np.int32))
+    histories = Histories(
+        numbers, numbers, numbers, numbers.astype(np.float32), np.array([3, 1], np.int32), unknown_times(2)
+    )
     users = JudgedUsers(np.array(["u", "v"], dtype=object), histories, np.array([[3], [4]]), CUT)
     found = Evidence(None, None, None, tables).vectors(model, users)
     assert (found.index.tolist(), found.items.tolist(), found.n_items) == ([3, 5], [[3, 4], [1, 2]], 6)

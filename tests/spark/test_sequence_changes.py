@@ -50,6 +50,7 @@ def row(user: str, split: str, as_of: datetime, value: int) -> dict:
         "length": 1,
         "as_of": as_of.replace(tzinfo=timezone.utc),
         "held_out_id": None,
+        "first_event_time": None,
         **arrays,
     }
 

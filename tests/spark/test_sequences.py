@@ -1,8 +1,9 @@
 import random
 import re
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
+import numpy as np
 import pytest
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -11,7 +12,8 @@ from behavior_lib.config.schema import EvaluateConfig, SequencesConfig, SplitCon
 from behavior_lib.config.source import SourceSplit
 from behavior_lib.errors import ConfigError
 from behavior_lib.evaluation.baselines import POPULARITY
-from behavior_lib.spark.evaluation import baselines, judged_users
+from behavior_lib.spark.collected import collect
+from behavior_lib.spark.evaluation import as_histories, baselines, judged_users
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.spark.sequences import (
     Shape,
@@ -27,7 +29,7 @@ from behavior_lib.spark.sequences import (
 from behavior_lib.spark.sessionize import sessionize
 from behavior_lib.spark.splits import cuts, global_rows, leave_one_out_rows
 from behavior_lib.spark.vocabulary import new_event_types, next_number, update_items
-from behavior_lib.tables import EVENT_TYPES, ITEMS, SEQUENCES
+from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
 from behavior_lib.tables.items import FIRST_INDEX, UNKNOWN_INDEX
 from tests.spark.conftest import event, held
 
@@ -69,22 +71,27 @@ def vocabulary(spark):
     return build
 
 
+def second(time: datetime) -> datetime:
+    return time.replace(microsecond=0)
+
+
 def slow_histories(rows: list[dict], items: dict, types: dict, cut: datetime, shape: Shape) -> dict:
     """The definition, in plain Python: newest events first come into chunk 0, each chunk oldest first."""
     found, length = {}, shape.length
     for user in {row["user_id"] for row in rows}:
         own = sorted((r["event_time"].replace(tzinfo=None), r["event_id"], r) for r in rows if r["user_id"] == user)
         own = [entry for entry in own if entry[0] < cut]
-        gaps = [0] + [int((b[0] - a[0]) // timedelta(seconds=1)) for a, b in pairwise(own)]
+        gaps = [0] + [int((second(b[0]) - second(a[0])).total_seconds()) for a, b in pairwise(own)]
         events = [
             (items.get(r["item_id"], 2), types[r["event_type"]], gap, r["value"] or 0.0)
             for (_, _, r), gap in zip(own, gaps, strict=True)
         ][-shape.max_events :]
+        times = [time for time, _, _ in own][-shape.max_events :]
         chunk, end = 0, len(events)
         while end == len(events) or end - length + (shape.stride or length) > 0:
             part = events[max(0, end - length) : end]
             padded = part + [(0, 0, 0, 0.0)] * (length - len(part))
-            found[user, chunk] = (*map(list, zip(*padded, strict=True)), len(part))
+            found[user, chunk] = (*map(list, zip(*padded, strict=True)), len(part), times[max(0, end - length)])
             chunk, end = chunk + 1, end - (shape.stride or length)
     return found
 
@@ -99,10 +106,34 @@ def test_histories_equal_the_definition(events, vocabulary, shape: Shape):
     items = {r.item_id: r.item_index for r in words.items.collect()}
     types = {r.event_type: r.type_index for r in words.event_types.collect()}
     found = {
-        (r.user_id, r.chunk_id): (*(list(r[name]) for name in FIELDS), r.length)
+        (r.user_id, r.chunk_id): (*(list(r[name]) for name in FIELDS), r.length, r.first_event_time)
         for r in histories(frame, words, CUT, shape).collect()
     }
     assert found == slow_histories(rows, items, types, CUT, shape)
+
+
+@pytest.mark.parametrize("shape", [Shape(5, 1000), Shape(8, 16, stride=3)])
+def test_the_first_time_and_the_gaps_are_the_time_of_every_event(events, vocabulary, shape: Shape):
+    """Of half seconds too: a sum of gaps that were rounded each by itself would fall behind."""
+    frame = events(*(many_events(6, 90)))
+    rows = histories(frame, vocabulary(frame), CUT, shape).collect()
+    for user in "xyz":
+        own = frame.where((F.col(EVENTS.user_id) == user) & (F.col(EVENTS.event_time) < F.lit(CUT)))
+        times = [row[0] for row in own.select(F.date_trunc("second", EVENTS.event_time).alias("t")).sort("t").collect()]
+        chunks = sorted((row for row in rows if row.user_id == user), key=lambda row: row.chunk_id)
+        for row in chunks:
+            gaps = [0, *row.gap_seconds[1 : row.length]]
+            found = [second(row.first_event_time) + timedelta(seconds=elapsed) for elapsed in accumulate(gaps)]
+            end = len(times) - row.chunk_id * shape.step
+            assert found == times[end - row.length : end]
+        assert len(chunks) > 1
+
+
+def test_within_a_second_there_is_no_gap_and_past_it_there_is(events, vocabulary):
+    times = ["2017-01-02 00:00:00.2", "2017-01-02 00:00:00.9", "2017-01-02 00:00:01.1", "2017-01-02 00:00:03.0"]
+    frame = events(*(event("u", f"{time}00000") for time in times))
+    (row,) = histories(frame, vocabulary(frame), CUT, Shape(4, 100)).collect()
+    assert (list(row.gap_seconds), str(row.first_event_time)) == ([0, 0, 1, 2], "2017-01-02 00:00:00.200000")
 
 
 def test_overlapping_chunks_end_where_the_oldest_event_is(events, vocabulary):
@@ -212,6 +243,12 @@ def test_rows_of_a_split(spark, events, vocabulary):
     assert {str(r.as_of) for r in rows.collect()} == {"2017-01-03 00:00:00"}
     alone = padded(split_rows(made, target, None, "test").withColumns(cut), 2).collect()
     assert sorted((r.split, r.user_id, r.chunk_id, r.length, *r.item_index, *r.target_index) for r in alone) == judged
+    assert {r.user_id: r.first_event_time for r in alone} == {"new": None, "u": datetime(2017, 1, 2, 0, 0, 3)}
+    nobody = split_rows(made.where("false"), target, None, "test").withColumns(cut)
+    tests = rows.where("split = 'test'")
+    for frame, expected in ((tests, ["NaT", "2017-01-02T00:00:03"]), (padded(nobody, 2), ["NaT", "NaT"])):
+        collected = as_histories(collect(frame.orderBy(SEQUENCES.user_id)))
+        np.testing.assert_array_equal(collected.first_event_time, np.array(expected, "datetime64[s]"))
 
 
 def test_padding_that_is_taken_away_comes_back(spark, events, vocabulary):

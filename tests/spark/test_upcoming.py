@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
-from behavior_lib.data.histories import Histories
+from behavior_lib.data.histories import Histories, unknown_times
 from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.spark.evaluation import JudgedUsers
 from behavior_lib.spark.evidence import Evidence
@@ -84,7 +84,7 @@ def test_a_model_is_judged_on_what_it_says_beside_guesses(spark, events):
     number = np.array([[0, 0], [4, 4], [3, 0], [4, 0]], np.int32)  # as the tables have it
     gap = np.array([[0, 0], [0, 129_600], [0, 0], [0, 0]], np.int32)
     item, value, length = np.minimum(number, 3), np.ones((4, 2), np.float32), np.array([0, 2, 1, 1], np.int32)
-    histories = Histories(item, number, gap, value, length)
+    histories = Histories(item, number, gap, value, length, unknown_times(len(length)))
     users = JudgedUsers(USERS, histories, np.zeros((4, 1), np.int32), CUT)
     evidence = Evidence(rows(spark), events, None, NAMES)
     found = evidence.foretold("test", Told("next_time", "next_type"), users)

@@ -15,7 +15,8 @@ from behavior_lib.errors import ConfigError, Occupied
 from behavior_lib.evaluation.baselines import POPULARITY
 from behavior_lib.inference.raw import to_histories
 from behavior_lib.inference.renumber import Renumbering
-from behavior_lib.spark.evaluation import baselines, judged_users, read_vocabulary
+from behavior_lib.spark.collected import collect
+from behavior_lib.spark.evaluation import as_histories, baselines, judged_users, read_vocabulary
 from behavior_lib.spark.forget import recounted
 from behavior_lib.spark.numbering import number_rows
 from behavior_lib.spark.schema import rows_frame
@@ -277,10 +278,8 @@ def test_the_model_numbers_raw_histories_as_the_sequences_do(events, frames):
 
 
 def stored(rows) -> Histories:
-    """The arrays of the one row, as the jobs read them."""
-    row = rows.collect()[0]
-    arrays = (np.array([row[name]]) for name in (SEQUENCES.item_index, SEQUENCES.event_type, SEQUENCES.gap_seconds))
-    return Histories(*arrays, np.array([row.value], np.float32), np.array([row.length]))
+    """The arrays of the rows, as the jobs read them."""
+    return as_histories(collect(rows))
 
 
 def test_known_from_is_never_the_time_of_an_event_that_was_erased(events):

@@ -96,7 +96,7 @@ def test_every_tensor_of_a_batch_moves():
     del_seed = {name: tensor for name, tensor in moved.tensors().items() if name != "seed"}
     assert {tensor.device.type for tensor in del_seed.values()} == {"meta"}
     drawn = {"negatives", "boundaries", "done"}
-    assert set(del_seed) == {"item_index", "event_type", "gap_seconds", "value", "length", *drawn}
+    assert set(del_seed) == {"item_index", "event_type", "gap_seconds", "value", "hour_of_week", "length", *drawn}
     assert moved.seed == 2
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from behavior_lib.data.histories import Histories
+from behavior_lib.data.histories import Histories, unknown_times
 from behavior_lib.errors import TrainingFailed
 from behavior_lib.evaluation.probes_folds import TEST_FOLD, TRAIN_FOLD, VALIDATION_FOLD
 from behavior_lib.inference.encoder import Encoder
@@ -44,7 +44,9 @@ def users():
     random = np.random.default_rng(2)
     items = random.integers(3, N_ITEMS, (N, 6)).astype(np.int32)
     zeros, length = np.zeros((N, 6), np.int32), np.full(N, 6, np.int32)
-    histories = Histories(items, np.full((N, 6), 3, np.int32), zeros, zeros.astype(np.float32), length)
+    histories = Histories(
+        items, np.full((N, 6), 3, np.int32), zeros, zeros.astype(np.float32), length, unknown_times(N)
+    )
     newest, threes = items[:, -1] >= 7, (items == 3).sum(1)
     values = np.stack([newest, threes, np.where(np.arange(N) % 3 == 0, newest, np.nan)], 1).astype(np.float32)
     fold = np.where(np.arange(N) % 4 == 0, TEST_FOLD, np.where(np.arange(N) % 4 == 1, VALIDATION_FOLD, TRAIN_FOLD))

@@ -17,9 +17,9 @@ from behavior_lib.train.settings import FitSettings, RunSettings
 COUNTS = TrainCounts(np.array([0, 0, 0, 4, 2]), 4, 8, 30, 10)
 
 
-def planned(tmp_path, *changes):
+def planned(tmp_path, *changes, counts=COUNTS):
     paths = [f"paths.{name}={tmp_path / name}" for name in ("raw", "warehouse", "var")]
-    return plan(load("test", "train", [*paths, *changes]).config, COUNTS, tmp_path / "run")
+    return plan(load("test", "train", [*paths, *changes]).config, counts, tmp_path / "run")
 
 
 def names(*kinds):
@@ -62,6 +62,8 @@ def test_what_cannot_be_is_told(tmp_path, change, sentence):
     [
         ("model.dimension=12", 12),
         ("model.use_gap=false", False),
+        ("model.use_hour=true", True),
+        ("model.use_weekday=true", True),
         ("train.negatives=7", 7),
         ("train.reader=pyarrow", "pyarrow"),
         ("train.start=random", "random"),
@@ -78,6 +80,15 @@ def test_a_key_reaches_the_field_of_its_name(tmp_path, change, value):
     name = change.partition("=")[0].partition(".")[2]
     (found,) = [vars(part)[name] for part in (run.spec, run.fit, run) if name in vars(part)]
     assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("key", ["use_hour", "use_weekday"])
+def test_hours_of_rows_without_times_are_refused(tmp_path, key):
+    timeless = replace(COUNTS, has_times=False)
+    sentence = "model.use_hour and use_weekday read times that rows of train do not have; run build_sequences again"
+    with pytest.raises(ConfigError, match=sentence):
+        planned(tmp_path, f"model.{key}=true", counts=timeless)
+    assert not vars(planned(tmp_path, counts=timeless).spec)[key]
 
 
 def test_what_the_data_says_is_worked_out(tmp_path):

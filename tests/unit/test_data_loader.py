@@ -20,6 +20,7 @@ from behavior_lib.errors import DataRefused
 from tests.sequences_example import frame, histories, write
 
 LENGTH, ROWS_OF_FILES = 5, (7, 1, 12, 4)
+BEGINS = np.datetime64("1969-12-31T23:59:59") + 10**6 * np.arange(sum(ROWS_OF_FILES))
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,8 @@ def snapshot(tmp_path_factory):
     frames, first = [], 0
     for rows in ROWS_OF_FILES:
         items = [[3 + first + row] * (1 + (first + row) % LENGTH) for row in range(rows)]
-        frames.append(frame(histories(items, LENGTH), "train", first_user=first))
+        starts = BEGINS[first : first + rows]
+        frames.append(frame(histories(items, LENGTH, starts=starts), "train", first_user=first))
         first += rows
     version = write(
         path, *frames, frame(histories([[4], [5], [6]], LENGTH), "validation", [[3], [3, 9], [8]]), row_group=5
@@ -61,7 +63,26 @@ def test_both_readers_yield_the_same_batches_bit_for_bit(snapshot, epoch, rank, 
             "gap_seconds": "int32",
             "value": "float32",
             "length": "int32",
+            "first_event_time": "datetime64[s]",
         }
+        row = rows.item_index[:, 0] - 3
+        assert np.array_equal(rows.first_event_time, BEGINS[row])
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("n_older", [1, 2])
+def test_of_files_without_first_event_times_none_is_known(tmp_path, reader, n_older):
+    """They are from before there was the column; forgetting people gives such a table files with it, of nulls."""
+    parts = [frame(histories([[3 + part]], LENGTH, starts=["NaT"]), "train", first_user=part) for part in (0, 1)]
+    older = [part.drop_columns(["first_event_time"]) for part in parts[:n_older]]
+    version = write(tmp_path / "t", *older, *parts[n_older:])
+    names = {"first_event_time" in pq.ParquetFile(path).schema.names for path in (tmp_path / "t").rglob("*.parquet")}
+    assert names == ({False, True} if n_older == 1 else {False})
+    snapshot = Snapshot.resolve(str(tmp_path / "t"), version)
+    for files in (snapshot.files["train"], snapshot.files["train"][::-1]):
+        found = batches(replace(snapshot, files={"train": files}), reader, batch_size=1)
+        assert sorted(first_items(found)) == [3, 4]
+        assert all(np.isnat(rows.first_event_time).all() for rows in found)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9])

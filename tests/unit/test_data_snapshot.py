@@ -54,6 +54,16 @@ def test_counts_are_those_of_train_alone(table):
     assert (counts.n_items, counts.n_event_types, counts.length, counts.tokens, counts.rows) == (4, 4, 4, 6, 3)
 
 
+def test_of_an_empty_row_and_of_another_split_no_time_is_missed(tmp_path):
+    known, unknown = histories([[3], []], 2), histories([[3]], 2, starts=["NaT"])
+    write(tmp_path / "t", frame(known, "train"), frame(unknown, "validation"))
+    write(tmp_path / "t", frame(unknown, "train", first_user=2))
+    write(tmp_path / "old", frame(known, "train").drop_columns(["first_event_time"]))
+    told = [count_train(Snapshot.resolve(str(tmp_path / name), version)) for name, version in (("t", 1), ("t", 2))]
+    assert [counts.has_times for counts in told] == [True, False]
+    assert not count_train(Snapshot.resolve(str(tmp_path / "old"), 0)).has_times
+
+
 def test_row_groups_are_known_from_the_footers(tmp_path):
     version = write(tmp_path / "t", frame(histories([[3]] * 7, 2), "train"), row_group=3)
     assert [file.groups for file in Snapshot.resolve(str(tmp_path / "t"), version).files["train"]] == [(3, 3, 1)]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from behavior_lib.data.histories import Histories
+from behavior_lib.data.histories import Histories, unknown_times
 from behavior_lib.evaluation.judge import MODEL, Verdict, rank_methods
 from behavior_lib.evaluation.metrics import Metric
 from behavior_lib.evaluation.upcoming import Foretold, guesses
@@ -19,7 +19,9 @@ def histories(kinds, gaps, values):
     kind, gap, value = padded
     length = np.array([len(row) for row in kinds], np.int32)
     item = np.where(kind > 0, 3, 0).astype(np.int32)
-    return Histories(item, kind.astype(np.int32), gap.astype(np.int32), value.astype(np.float32), length)
+    return Histories(
+        item, kind.astype(np.int32), gap.astype(np.int32), value.astype(np.float32), length, unknown_times(len(length))
+    )
 
 
 def test_guesses_by_hand():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from behavior_lib.data.histories import Histories
+from behavior_lib.data.histories import Histories, unknown_times
 from behavior_lib.errors import DataRefused
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.inference.raw import to_histories
@@ -73,7 +73,9 @@ def test_a_bucket_is_read_and_never_shown():
     model = build_model(spec, torch.from_numpy(COUNTS))
     encoder = Encoder(model, TABLES.learnt(COUNTS))
     items = np.array([[3, 5, 10, 6], [3, 2, 10, 2]], dtype=np.int32)
-    given = Histories(items, items * 0 + 3, items * 0, items * np.float32(0), np.array([4, 4], dtype=np.int32))
+    given = Histories(
+        items, items * 0 + 3, items * 0, items * np.float32(0), np.array([4, 4], dtype=np.int32), unknown_times(2)
+    )
     assert not np.allclose(*encoder.encode(given))
     assert encoder.known_items.tolist() == [3, 10]
     assert [sorted(names) for names in encoder.next_items(given, 10)[0]] == [["apple", "plum"]] * 2

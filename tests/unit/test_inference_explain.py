@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from behavior_lib.data.histories import Histories
 from behavior_lib.errors import DataRefused
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.inference.explain import SMALLEST_PART, Occlusion, without
@@ -16,7 +15,7 @@ from behavior_lib.models.causal import span_buckets
 from behavior_lib.models.successors import FOLDS, SuccessorCounts
 from behavior_lib.tables.buckets import Buckets
 from tests.encoders_example import fill, objectives_of
-from tests.sequences_example import KIND, histories
+from tests.sequences_example import KIND, MONDAY, histories, widened
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -85,6 +84,13 @@ def test_what_stays_keeps_its_time_and_an_instant_stays_one():
         [0] * 4,
     ]
     assert found.length.tolist() == [4, 3, 3, 2, 3, 0]
+    moved = [MONDAY, MONDAY + 10, MONDAY, MONDAY, MONDAY, np.datetime64("NaT")]
+    np.testing.assert_array_equal(found.first_event_time, np.array(moved))
+    assert found.first_event_time.dtype == rows.first_event_time.dtype
+    rows.gap_seconds[0, 0] = 99  # from an event of an earlier chunk
+    np.testing.assert_array_equal(without(rows, left_out).first_event_time, np.array(moved))
+    nothing_known = without(histories([[5, 6]], 2, starts=["NaT"]), left_out[:2, :2])
+    assert np.isnat(nothing_known.first_event_time).all()
     assert found.value[1].tolist() == [6 / 8, 7 / 8, 1.0, 0.0]
     assert [part.dtype for part in (found.item_index, found.gap_seconds, found.value)] == [np.int32] * 2 + [np.float32]
 
@@ -111,9 +117,9 @@ def test_influences_on_a_mean_are_those_taken_by_hand():
 
 
 def test_only_the_newest_events_are_left_out_and_what_the_model_does_not_read_is_not_there():
-    model = model_of("mean")
+    model = model_of("mean", use_hour=True, use_weekday=True)
     longer = histories([[3 + place % 7 for place in range(LENGTH + 5)]], LENGTH + 5)
-    newest = histories([[3 + place % 7 for place in range(5, LENGTH + 5)]], LENGTH)
+    newest = histories([[3 + place % 7 for place in range(5, LENGTH + 5)]], LENGTH, starts=[MONDAY + 5 * DAY])
     (all_events,) = explained(model).influences(newest)
     assert len(all_events) == LENGTH
     assert np.array_equal(explained(model).influences(longer)[0], all_events)
@@ -176,10 +182,7 @@ def test_neighbours_and_padding_change_nothing(name):
     model = with_successors(model_of(name, successors=1), [(5, 6), (7, 8)])
     lists = [[5, 4, 4, 2, 9], [], [7], list(range(3, 3 + LENGTH)), [2, 2]]
     rows = histories(lists, LENGTH, [BASKETS[: len(items)] for items in lists])
-    wide = Histories(
-        *(np.pad(part, ((0, 0), (0, 5))) for part in (rows.item_index, rows.event_type, rows.gap_seconds, rows.value)),
-        rows.length,
-    )
+    wide = widened(rows, 5)
     reader = explained(model)
     influences, items = reader.influences(rows), reader.next_items(rows, 3, 9)
     assert [len(row) for row in influences] == [5, 0, 1, LENGTH, 2]

@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis.strategies import integers, lists
 
 from behavior_lib.errors import DataRefused
 from behavior_lib.inference.raw import to_histories
@@ -28,7 +30,7 @@ def test_names_become_indexes_and_the_rest_is_padding():
     )
     assert histories.item_index.tolist() == [[3, 5, 2, 0]]
     assert histories.event_type.tolist() == [[3, 4, 2, 0]]
-    assert histories.gap_seconds.tolist() == [[0, 1, 58, 0]]
+    assert histories.gap_seconds.tolist() == [[0, 1, 59, 0]]
     assert histories.value.tolist() == [[1.5, 0, 2, 0]]
     assert histories.length.tolist() == [3]
 
@@ -61,6 +63,7 @@ def test_absent_columns_and_null_cells_are_unknown_types_and_zeros():
     assert histories.event_type.tolist() == [[2, 2, 0, 0]]
     assert not histories.gap_seconds.any()
     assert not histories.value.any()
+    assert np.isnat(histories.first_event_time).all()
     assert convert(item_id=[["apple"]]).event_type.tolist() == [[2, 0, 0, 0]]
 
 
@@ -80,10 +83,26 @@ def test_arrays_and_lists_are_read_alike():
         assert np.array_equal(getattr(lists, field), getattr(arrays, field))
     for row, (items, moments) in enumerate(zip(rows, times, strict=True)):
         known = [VOCABULARY.item_ids.index(name) if name in VOCABULARY.item_ids else 2 for name in items]
-        gaps = [0] + [(new - old) // SECOND for old, new in itertools.pairwise(moments)]
+        gaps = [0] + [new // SECOND - old // SECOND for old, new in itertools.pairwise(moments)]
         kept = len(items[-4:])
         assert lists.item_index[row, :kept].tolist() == known[-4:]
         assert lists.gap_seconds[row, :kept].tolist() == (gaps[-4:] if items else [])
+
+
+@given(times=lists(integers(-(10**16), 10**16), min_size=1, max_size=7).map(sorted), length=integers(1, 8))
+def test_a_first_time_and_gaps_are_every_time_to_the_second(times, length):
+    histories = convert(length, item_id=[["apple"] * len(times)], event_time=[times])
+    kept = int(histories.length[0])
+    first, gaps = histories.first_event_time.astype(np.int64), histories.gap_seconds[0, 1:kept].astype(np.int64)
+    expected = [time // SECOND for time in times[-kept:]]
+    close = [new - old < 2**31 for old, new in itertools.pairwise(expected)]
+    wanted = expected[: 1 + next((at for at, is_close in enumerate(close) if not is_close), len(close))]
+    assert (first + np.cumsum([0, *gaps]))[: len(wanted)].tolist() == wanted
+
+
+def test_within_a_second_there_is_no_gap():
+    times = [[SECOND - 1, SECOND, 2 * SECOND - 1, 2 * SECOND]]
+    assert convert(item_id=[["apple"] * 4], event_time=times).gap_seconds.tolist() == [[0, 1, 0, 1]]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from behavior_lib.data.histories import Histories
+from behavior_lib.data.histories import Histories, unknown_times
 from behavior_lib.inference.renumber import Renumbering, same_names
 from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.tables.buckets import Buckets
@@ -13,7 +13,7 @@ MODEL = Vocabulary.from_pairs([("plum", 3), ("apple", 4), ("gone", 5)], [("buy",
 
 def histories(items, types):
     items, types = np.array([items], dtype=np.int32), np.array([types], dtype=np.int32)
-    return Histories(items, types, items * 0, items.astype(np.float32), np.array([4], dtype=np.int32))
+    return Histories(items, types, items * 0, items.astype(np.float32), np.array([4], dtype=np.int32), unknown_times(1))
 
 
 def test_names_keep_their_meaning_and_the_rest_is_unknown():

@@ -1,6 +1,7 @@
 """An encoder that looks both ways: what it may be asked, what it is asked at a history's end, and what it learns."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_what_comes_later_changes_no_score_of_a_history_that_is_cut(variant):
         past, other = batch.cut(length), changed.cut(length)
         assert torch.equal(model.scores(other), model.scores(past))
         # As the tables' reader might leave them, in the padding.
-        unclean = Batch(changed.item_index, changed.event_type, changed.gap_seconds, changed.value, length)
+        unclean = replace(changed, length=length)
         assert torch.equal(model.scores(unclean), model.scores(past))
 
 
@@ -95,7 +96,7 @@ def between():
 @pytest.mark.parametrize(("name", "learns"), [("bidirectional", True), ("transformer", False)])
 def test_it_learns_what_stands_between_two_events_and_a_causal_one_does_not(name, learns):
     spec = {"dimension": 16, "layers": 1, "repeat_path": False, "objectives": {"next_item": 0.0, "masked_items": 1.0}}
-    model = model_of(name, loss="softmax", **spec)
+    model = model_of(name, loss="softmax", use_hour=False, use_weekday=False, **spec)
     batch = model.prepare(Batch.from_histories(histories(between(), 3)))
     drawn = dict(model.draw(batch, torch.Generator().manual_seed(1)))
     drawn["masked_items.masked"] = torch.tensor([[False, True, False]]).expand(len(batch), -1)
@@ -181,3 +182,14 @@ def test_a_batch_of_one_user_has_a_loss_that_can_be_learnt_from():
         loss = model.loss(batch, model.draw(batch, torch.Generator().manual_seed(1)))
         loss.backward()
         assert (float(loss.detach()), float(model.items.weight.grad.abs().sum())) == (0.0, 0.0)
+
+
+def test_a_hidden_event_does_not_show_its_hour():
+    model = model_of(objectives={"masked_items": 1.0}, repeat_path=False).eval()
+    batch = model.prepare(rows(5, n=6))
+    drawn = model.draw(batch, torch.Generator().manual_seed(1))
+    other = torch.where(drawn["masked_items.masked"], 1 + batch.hour_of_week % 168, batch.hour_of_week)
+    assert not torch.equal(other, batch.hour_of_week)
+    assert torch.equal(model.loss(replace(batch, hour_of_week=other), drawn), model.loss(batch, drawn))
+    shown = torch.where(drawn["masked_items.masked"], batch.hour_of_week, 1 + batch.hour_of_week % 168)
+    assert not torch.equal(model.loss(replace(batch, hour_of_week=shown), drawn), model.loss(batch, drawn))

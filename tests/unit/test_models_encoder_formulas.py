@@ -13,6 +13,9 @@ from tests.encoders_example import WINDOW, encoder_of, rows
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+INPUTS = ("event_type", "gap", "value", "hour", "weekday")
+
+
 def weights_of(module):
     return {name: tensor.double().numpy() for name, tensor in module.state_dict().items()}
 
@@ -42,7 +45,13 @@ def instants(gap):
     return np.cumsum(np.asarray(gap) != 0)
 
 
-def event_vectors(encoder, batch, vectors, row, flags=("event_type", "gap", "value")):
+def clock(hour_of_week):
+    """(hour of the day, weekday), both from 1; 0 where it is not known."""
+    weekday, hour = divmod(int(hour_of_week) - 1, 24)
+    return (hour + 1, weekday + 1) if hour_of_week else (0, 0)
+
+
+def event_vectors(encoder, batch, vectors, row, flags=INPUTS):
     """[length, d] of a row's events."""
     w = weights_of(encoder.input)
     found = []
@@ -52,6 +61,8 @@ def event_vectors(encoder, batch, vectors, row, flags=("event_type", "gap", "val
             "event_type": lambda at=at: w["event_type.weight"][int(batch.event_type[row, at])],
             "gap": lambda at=at: w["gap.weight"][bucket(batch.gap_seconds[row, at])],
             "value": lambda value=value: w["value.weight"][:, 0] * math.copysign(math.log1p(abs(value)), value),
+            "hour": lambda at=at: w["hour.weight"][clock(batch.hour_of_week[row, at])[0]],
+            "weekday": lambda at=at: w["weekday.weight"][clock(batch.hour_of_week[row, at])[1]],
         }
         parts = [vectors[int(batch.item_index[row, at])].double().numpy(), *(part[flag]() for flag in flags)]
         fused = np.concatenate(parts) @ w["fuse.weight"].T + w["fuse.bias"] if "fuse.weight" in w else sum(parts)
@@ -72,13 +83,13 @@ def check(variant, formula, **changes):
             np.testing.assert_allclose(states[row, :length], expected, rtol=1e-4, atol=1e-5)
 
 
-FLAGS = [(), ("event_type",), ("gap",), ("value",), ("event_type", "gap", "value")]
+FLAGS = [(), *((name,) for name in INPUTS), INPUTS]
 
 
 @pytest.mark.parametrize("fusion", ["sum", "concat"])
 @pytest.mark.parametrize("flags", FLAGS)
 def test_inputs(flags, fusion):
-    uses = {f"use_{name}": name in flags for name in ("event_type", "gap", "value")}
+    uses = {f"use_{name}": name in flags for name in INPUTS}
     encoder, vectors = encoder_of("mean", fusion=fusion, **uses)
     batch = rows(4)
     found = encoder.input(batch, vectors).detach().numpy()
@@ -221,9 +232,10 @@ def test_bidirectional(variant):
     batch = rows(8)
     batch.item_index[1, [2, 3, 7, 11]] = MASK_INDEX  # two of them one behind the other
     batch.gap_seconds[1] = torch.tensor([0, 0, 60, 60, 0, 86_400, 9, 500, 0, 0, 5, 70])
-    shown = Batch(*(tensor.clone() for tensor in vars(batch).values()))
+    shown = Batch(**{name: tensor.clone() for name, tensor in vars(batch).items()})
     hidden = shown.item_index == MASK_INDEX
     shown.event_type[hidden], shown.gap_seconds[hidden], shown.value[hidden] = MASK_INDEX, 0, 0.0
+    shown.hour_of_week[hidden] = 0
     states = encoder(batch, vectors).detach().numpy()
     for row, length in enumerate(batch.length.tolist()):
         if not length:

@@ -1,7 +1,9 @@
 """What holds for every encoder: padding does not count nor, where it is causal, the future; it learns what it can."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from behavior_lib.models.batch import Batch
 from behavior_lib.models.build import build_model, load_model, save_model
 from behavior_lib.models.encoders import ENCODERS
 from tests.encoders_example import CAUSAL, N_ITEMS, VARIANTS, WINDOW, encoder_of, fill, noise, replaced, rows, spec_of
-from tests.sequences_example import histories
+from tests.sequences_example import MONDAY, histories
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -87,7 +89,7 @@ def test_the_order_of_what_came_before_inside_an_instant_does_not_count(variant)
     batch.gap_seconds[0] = torch.tensor([0, 60, 0, 0, 0, 86_400, 0])
     swapped = batch.rows(torch.tensor([0]))
     order = torch.tensor([0, 3, 1, 2, 4, 5, 6])
-    for tensor in (swapped.item_index, swapped.event_type, swapped.value):
+    for tensor in (swapped.item_index, swapped.event_type, swapped.value, swapped.hour_of_week):
         tensor[0] = tensor[0, order]
     before, after = encoder(batch, vectors)[0], encoder(swapped, vectors)[0]
     torch.testing.assert_close(after[[0, 4, 5, 6]], before[[0, 4, 5, 6]], rtol=1e-5, atol=1e-5)
@@ -143,14 +145,19 @@ def tastes(n, length):
 
 def learned(variant, item_lists, steps=60):
     """The loss after so many steps on these rows; without a history's help it cannot be below log(6)."""
-    model = model_of(variant, seed=1, dimension=16, layers=1, dropout=0.0, repeat_path=False)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     batch = Batch.from_histories(histories(item_lists, WINDOW))
+    return float(loss_of(taught(variant, batch, steps, use_hour=False, use_weekday=False), batch).detach())
+
+
+def taught(variant, batch, steps, **changes):
+    """A small model after so many steps on these rows."""
+    model = model_of(variant, seed=1, dimension=16, layers=1, dropout=0.0, repeat_path=False, **changes)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(steps):
         optimizer.zero_grad()
         loss_of(model, batch).backward()
         optimizer.step()
-    return float(loss_of(model, batch).detach())
+    return model
 
 
 @pytest.mark.parametrize("variant", [variant for variant in CAUSAL if variant != "mean"])
@@ -161,3 +168,48 @@ def test_it_learns_what_follows_what(variant):
 def test_a_mean_learns_whose_items_they_are_and_no_order():
     assert math.log(3) - 0.2 < learned("mean", tastes(24, 10)) < (math.log(3) + math.log(6)) / 2
     assert learned("mean", cycles(24, 10)) > 0.5 * math.log(6)
+
+
+STEP = {"use_hour": np.timedelta64(8, "h"), "use_weekday": np.timedelta64(2, "D")}
+
+
+@pytest.mark.parametrize("planted", STEP)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_only_the_clock_tells_is_learned_by_who_can_read_it(variant, planted):
+    """All rows begin with one item; what comes a day later goes by the hour, or by the weekday, of that beginning."""
+    kinds = np.arange(12) % 3
+    items = [[3, 4 + int(kind)] for kind in kinds]
+    batch = Batch.from_histories(histories(items, 2, starts=MONDAY + kinds * STEP[planted]))
+    right = {}
+    for read in ((), *((name,) for name in STEP)):
+        model = taught(variant, batch, 60, **{name: name in read for name in STEP}).eval()
+        scores = model.scores(batch.cut(torch.ones(12, dtype=torch.int64)))[:, 4:7]
+        right[read] = int((scores.argmax(1) == torch.from_numpy(kinds)).sum())
+    assert right == {read: 12 if read == (planted,) else 4 for read in right}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_event_whose_hour_is_not_known_adds_nothing(variant):
+    torch.manual_seed(1)
+    encoder, batch = ENCODERS[spec_of(variant).name](spec_of(variant)), rows(3)
+    for table in (encoder.input.hour, encoder.input.weekday):
+        assert not table.weight[0].any()
+        assert table.weight[1:].any(1).all()
+    encoder.input(batch, torch.randn(N_ITEMS, 8)).sum().backward()
+    assert not encoder.input.hour.weight.grad[0].any()
+    assert not encoder.input.weekday.weight.grad[0].any()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_without_them_hours_change_nothing_and_no_weight_is_another(variant):
+    off = {"use_hour": False, "use_weekday": False, "dropout": 0.0}
+    model, other = model_of(variant, **off), model_of(variant, use_hour=True, use_weekday=False, dropout=0.0)
+    added = {"encoder.input.hour.weight"}
+    assert {name for name, _ in other.named_parameters()} - {name for name, _ in model.named_parameters()} == added
+    batch = rows(5)
+    assert torch.equal(model.states(replaced_hours(batch)), model.states(batch))
+    assert not torch.equal(other.states(replaced_hours(batch)), other.states(batch))
+
+
+def replaced_hours(batch):
+    return replace(batch, hour_of_week=noise(9, len(batch)).hour_of_week * batch.present)

@@ -72,7 +72,7 @@ def test_what_is_drawn_follows_from_the_generator_alone(name):
 def test_padding_does_not_matter(name):
     objective, task = prepared(name)
     noisy = batch_of()
-    for tensor in (noisy.item_index, noisy.event_type, noisy.gap_seconds, noisy.value):
+    for tensor in (noisy.item_index, noisy.event_type, noisy.gap_seconds, noisy.value, noisy.hour_of_week):
         tensor[~noisy.present] = 5
     drawn = {key: value.clone() for key, value in task.drawn.items()}
     if "item" in drawn:
@@ -302,6 +302,18 @@ def test_exchanged_halves_are_read_the_other_way_round(monkeypatch):
     objective(task)
     items = [row[: int(size)].tolist() for row, size in zip(read[0].item_index, read[0].length, strict=True)]
     assert items == [[7, 8, 9, 10, 3, 4, 5, 6], [11, 3, 4, 11, 3], [6, 7]]
+    # Hours would tell it too.
+    assert [int(batch.hour_of_week.count_nonzero()) for batch in (task.batch, read[0])] == [16, 0]
+
+
+@pytest.mark.parametrize("name", ["masked_items", "replaced_items"])
+def test_what_is_changed_is_the_item_and_not_its_hour(name, monkeypatch):
+    objective, task = prepared(name)
+    read = []
+    monkeypatch.setattr(task.model, "states", lambda batch: read.append(batch) or torch.zeros(5, 8, DIMENSION))
+    objective(task)
+    assert not torch.equal(read[0].item_index, task.batch.item_index)
+    assert all(torch.equal(vars(read[0])[key], vars(task.batch)[key]) for key in ("event_type", "hour_of_week"))
 
 
 def test_a_history_is_told_backwards_from_the_vector(monkeypatch):

@@ -133,6 +133,10 @@ def test_every_weight_that_grows_with_items_types_or_values_is_listed(name):
             r"another architecture in train.start_model: \{'dimension': 8, 'use_gap': True\}; "
             r"--set model.dimension=8 --set model.use_gap=true, or start from another model",
         ),
+        (
+            {"use_hour": True},
+            r"architecture in train.start_model: \{'use_hour': False\}; --set model.use_hour=false, or",
+        ),
         ({"name": "gru"}, r"another architecture in train.start_model: \{'name': 'transformer'\}"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -92,8 +94,7 @@ class Augmentations(Objective):
             return task.nothing()
         changed = task.batch.arrange(row, column.clamp(max=task.batch.columns - 1), length)
         item = changed.item_index.masked_fill(masked & changed.present, MASK_INDEX)
-        views = Batch(item, changed.event_type, changed.gap_seconds, changed.value, changed.length)
-        first, second = task.model.newest_states(views).chunk(2)
+        first, second = task.model.newest_states(replace(changed, item_index=item)).chunk(2)
         return nt_xent(first, second, TEMPERATURE)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,7 +41,7 @@ class ReplacedItems(Objective):
     def forward(self, task: Task) -> Tensor:
         """Binary cross-entropy, the mean over all events."""
         batch, item = task.batch, task.drawn["item"]
-        states = task.model.states(Batch(item, batch.event_type, batch.gap_seconds, batch.value, batch.length))
+        states = task.model.states(replace(batch, item_index=item))
         present = batch.present
         fault = (item != batch.item_index)[present].float()
         logits = self.head(states[present]).squeeze(1)
@@ -66,5 +68,8 @@ class Order(Objective):
         position = torch.arange(batch.columns, device=row.device).expand(len(row), -1)
         turned = (position + length[:, None] // 2) % length[:, None]
         column = torch.where(exchanged[:, None], turned, position)
-        logits = self.head(task.model.newest_states(batch.arrange(row, column, length))).squeeze(1)
+        # Its events bring their hours along, and where those do not go on by the gaps would tell it by itself.
+        halves = batch.arrange(row, column, length)
+        halves = replace(halves, hour_of_week=torch.zeros_like(halves.hour_of_week))
+        logits = self.head(task.model.newest_states(halves)).squeeze(1)
         return F.binary_cross_entropy_with_logits(logits, exchanged.float(), reduction="sum") / max(1, len(row))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -50,7 +52,7 @@ class MaskedItems(Objective):
         """The model's loss over the catalogue, the mean over the hidden events of known items."""
         batch, masked = task.batch, task.drawn["masked"]
         item = batch.item_index.masked_fill(masked, MASK_INDEX)
-        hidden = Batch(item, batch.event_type, batch.gap_seconds, batch.value * ~masked, batch.length)
+        hidden = replace(batch, item_index=item, value=batch.value * ~masked)
         told = masked & (batch.item_index >= FIRST_INDEX)
         states, targets = task.model.states(hidden)[told], batch.item_index[told]
         return task.model.item_loss(states, torch.arange(len(targets), device=item.device), targets, task.drawn)
