@@ -12,6 +12,7 @@ from behavior_lib.spark.past import new_events
 from behavior_lib.spark.sessionize import (
     SessionChanges,
     Touched,
+    find_endless,
     find_spread,
     find_touched,
     sessionize,
@@ -46,7 +47,8 @@ def run(job: Job) -> Summary:
         touched = find_touched(stored, new, job.source.gap, newest, oldest)
         touched = Touched(touched.sessions.persist(), touched.arrived.persist())
         days = [row[0] for row in touched.sessions.select(SESSIONS.session_date).distinct().collect()]
-        written_tables = _write(job, update_sessions(touched, events, new, job.source.gap, newest), days)
+        changes = update_sessions(touched, events, new, job.source.gap, newest, find_endless(touched))
+        written_tables = _write(job, changes, days)
         for frame in (touched.sessions, touched.arrived):
             frame.unpersist()
     return _summary(job, version, written_tables)

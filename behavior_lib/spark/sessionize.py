@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from behavior_lib.errors import ConfigError
@@ -18,6 +19,7 @@ _COUNT, _ITEM, _ITEMS, _VALUE = "_count", "_item", "_items", "_value"
 # A task sorts its events in memory: so many of some 100 bytes leave room in 1 GB.
 _ROWS_OF_A_TASK = 2_000_000
 _FEWEST_CROWD, _MOST_COUNTED, _SHARE = 10_000, 1_000_000, 64
+_MANY_DAYS, _MOST_ENDLESS = 3, 100
 # A sum of doubles depends on the order of its terms, and Spark promises none: a sum of decimals does not.
 _EXACT = "decimal(38,9)"
 
@@ -114,17 +116,32 @@ def find_touched(stored: DataFrame, new: DataFrame, gap: timedelta, newest_us: i
     return Touched(_touched(stored, arrived, gap_us, newest_us, oldest_new_us), arrived)
 
 
+def find_endless(touched: Touched) -> list[Row]:
+    """The _USER columns of whoever has a touched session of many days: of a robot that never sleeps, of a key that is
+    never given up. None where they are not few.
+    """
+    is_long = F.datediff(SESSIONS.session_end, SESSIONS.session_start) > _MANY_DAYS
+    found = touched.sessions.where(is_long).select(*_USER).distinct().limit(_MOST_ENDLESS + 1).collect()
+    return found if len(found) <= _MOST_ENDLESS else []
+
+
 def update_sessions(
-    touched: Touched, events: DataFrame, new: DataFrame, gap: timedelta, newest_us: int
+    touched: Touched,
+    events: DataFrame,
+    new: DataFrame,
+    gap: timedelta,
+    newest_us: int,
+    endless: Sequence[Row] = (),
 ) -> SessionChanges:
     """Sessions after new events arrived, made again only where an event touched one, or where an open one has closed.
 
     events: EVENTS rows of the source, the new ones among them; only the days and users of the touched sessions are
     needed. new: the EVENTS rows that arrived, with `_commit_version`. newest_us: the newest event time of the source.
+    endless: of `find_endless`: of the days that only their sessions touch no other user's events are read.
     The touched sessions are made from their events, not added up, so that repeating an update changes nothing.
     """
     spans = touched.sessions.select(*_USER, *_microseconds()).unionByName(touched.arrived)
-    changed = sessionize(_inside(events, spans), gap, newest_us)
+    changed = sessionize(_inside_some(events, spans, endless) if endless else _inside(events, spans), gap, newest_us)
     stale = touched.sessions.join(changed, SESSIONS.session_id, "left_anti")
     return SessionChanges(changed, stale, _aliases(stale, changed, new))
 
@@ -252,13 +269,27 @@ def _touched(stored: DataFrame, arrived: DataFrame, gap_us: int, newest_us: int,
     return near.unionByName(closed).dropDuplicates([SESSIONS.session_id])
 
 
-def _inside(events: DataFrame, spans: DataFrame) -> DataFrame:
-    """Events that lie in a span of their user. The days are few and sent ahead, so that Spark reads those days only."""
+def _inside_some(events: DataFrame, spans: DataFrame, endless: Sequence[Row]) -> DataFrame:
+    """`_inside`, where the days of a few users are many: theirs are looked for by user, those of all others by day."""
+    columns = spans.select(*_USER)
+    users = F.broadcast(_prefixed(spans.sparkSession.createDataFrame(list(endless), columns.schema)))
+    theirs, others = (spans.join(users, _same_user(), kind) for kind in ("left_semi", "left_anti"))
+    # As literals: files are sorted by user, and of pages without these users Parquet reads nothing.
+    own = events.where(F.col(EVENTS.user_id).isin([row[SESSIONS.user_id] for row in endless]))
+    return _inside(events, others).unionByName(_inside(own, theirs, are_few=True))
+
+
+def _inside(events: DataFrame, spans: DataFrame, *, are_few: bool = False) -> DataFrame:
+    """Events that lie in a span of their user. The days are few and sent ahead, so that Spark reads those days only.
+
+    are_few: the spans are sent ahead too, and no event is shuffled.
+    """
     days = F.sequence(F.to_date(F.timestamp_micros(_START)), F.to_date(F.timestamp_micros(_END)))
     daily = _prefixed(spans.withColumn(_DAY, F.explode(days)))
     same_day = F.col(EVENTS.event_date) == F.col(f"_{_DAY}")
     near = events.join(F.broadcast(daily.select(f"_{_DAY}").distinct()), same_day, "left_semi")
-    return near.join(daily, _same_user() & same_day & _in_span(), "left_semi")
+    spans_of_day = F.broadcast(daily) if are_few else daily
+    return near.join(spans_of_day, _same_user() & same_day & _in_span(), "left_semi")
 
 
 def _aliases(stale: DataFrame, changed: DataFrame, new: DataFrame) -> DataFrame:

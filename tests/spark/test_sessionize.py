@@ -11,6 +11,7 @@ from behavior_lib.spark.session import session_settings
 from behavior_lib.spark.sessionize import (
     Spread,
     events_with_sessions,
+    find_endless,
     find_spread,
     find_touched,
     session_events,
@@ -21,6 +22,7 @@ from behavior_lib.tables import EVENTS, SESSION_ALIAS, SESSIONS
 from tests.spark.conftest import event
 
 GAP = timedelta(minutes=30)
+USER = (SESSIONS.source, SESSIONS.user_id, SESSIONS.session_key)
 EPOCH = datetime(1970, 1, 1)
 
 
@@ -128,7 +130,8 @@ def test_sessions_equal_the_oracles(events):
     assert told(sessionize(events(*rows), GAP, 0)) == oracle(rows)
 
 
-def test_increments_in_any_order_equal_a_rebuild_and_repeat_nothing(spark, events, tables):
+@pytest.mark.parametrize("robots", ["", "ac"])
+def test_increments_in_any_order_equal_a_rebuild_and_repeat_nothing(spark, events, tables, robots: str):
     rows = random_events(2, 120)
     newest = max(row["event_time"] for row in rows)
     so_far: list[dict] = []
@@ -139,7 +142,8 @@ def test_increments_in_any_order_equal_a_rebuild_and_repeat_nothing(spark, event
         new = events(*batch).withColumn("_commit_version", F.lit(number).cast("bigint"))
         for _ in range(2 if number == 1 else 1):
             touched = find_touched(tables.read(SESSIONS), new, GAP, newest_us, oldest_us)
-            changes = update_sessions(touched, events(*so_far), new, GAP, newest_us)
+            endless = [row for row in touched.sessions.select(*USER).distinct().collect() if row.user_id in robots]
+            changes = update_sessions(touched, events(*so_far), new, GAP, newest_us, endless)
             changes.changed.persist(), changes.stale.persist()
             tables.merge(SESSION_ALIAS, changes.aliases, update=False)
             tables.merge(SESSIONS, changes.changed, changes.stale)
@@ -240,3 +244,24 @@ def test_an_update_reads_only_the_days_of_the_touched_sessions(spark, events, ta
     filters = [text.split("PushedFilters")[0] for text in plan.split("PartitionFilters: ")[1:]]
     assert any(" IN dynamicpruning#" in text for text in filters)
     assert "BroadcastHashJoin [event_date#" in plan
+
+
+def test_of_days_that_only_an_endless_session_touches_its_own_events_alone_are_read(spark, events, tables, monkeypatch):
+    robot = [event("robot", f"2017-01-0{day} {hour:02}:00:00") for day in range(1, 7) for hour in range(24)]
+    rows = [*robot, *(event("u1", f"2017-01-0{day} 10:00:00") for day in range(1, 7))]
+    tables.insert(EVENTS, events(*rows))
+    gap = timedelta(hours=1)
+    late = [event(user, "2017-01-06 23:30:00", batch_id="b2") for user in ("robot", "u1")]
+    new = events(*late).withColumn("_commit_version", F.lit(2).cast("bigint"))
+    log, oldest = tables.read(EVENTS).unionByName(events(*late)), microseconds("2017-01-06 23:30:00")
+    touched = find_touched(sessionize(tables.read(EVENTS), gap, oldest), new, gap, oldest, oldest)
+    endless = find_endless(touched)
+    assert [tuple(row) for row in endless] == [("shop", "robot", None)]
+    changed = update_sessions(touched, log, new, gap, oldest, endless).changed
+    assert [(row[0], row[3]) for row in spans(changed)] == [("robot", 145), ("u1", 1)]
+    plan = changed._jdf.queryExecution().executedPlan().toString()
+    assert "EqualTo(user_id,robot)" in plan
+    by_day = update_sessions(touched, log, new, gap, oldest).changed
+    assert sorted(map(str, changed.collect())) == sorted(map(str, by_day.collect()))
+    monkeypatch.setattr(sessionizing, "_MOST_ENDLESS", 0)
+    assert find_endless(touched) == []
