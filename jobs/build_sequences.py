@@ -11,12 +11,13 @@ from pyspark.sql import functions as F
 
 from behavior_lib.config.schema import SplitKind
 from behavior_lib.errors import DataRefused
+from behavior_lib.spark.dimension import read_dimension
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
 from behavior_lib.spark.sequence_changes import LastBuilds, has_cuts, touched_users, with_rows_of
 from behavior_lib.spark.sequences import Shape, Vocabulary, lay_out
 from behavior_lib.spark.splits import cuts, global_rows, leave_one_out_rows
-from behavior_lib.spark.vocabulary import buckets_of, read_dimension, write_event_types, write_items
+from behavior_lib.spark.vocabulary import buckets_of, write_event_types, write_items
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES, SESSIONS
 from behavior_lib.tables.sequences import REFIT, TEST, TRAIN, VALIDATION
 

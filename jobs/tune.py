@@ -9,7 +9,7 @@ from behavior_lib.config.train import LauncherName
 from behavior_lib.data.snapshot import Snapshot, count_train
 from behavior_lib.errors import ConfigError, TrainingFailed
 from behavior_lib.registry import Registry
-from behavior_lib.spark.item_attributes import with_attributes
+from behavior_lib.spark.item_attributes import with_known
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import STOPPED, SUCCEEDED, UNCHANGED, Summary
 from behavior_lib.tables import ITEMS, SEQUENCES
@@ -68,7 +68,7 @@ def _search(job: Job, study: Study, snapshot: Snapshot, version: int) -> tuple[F
     """Go on with the study. Returns what was found, and the id of its run in MLflow."""
     config, asked = job.config, threading.Event()
     with job.progress.step("reading sequences"):
-        counts = with_attributes(count_train(snapshot), job.tables.read(ITEMS), config.model.item_attributes)
+        counts = with_known(count_train(snapshot), job.tables.read(ITEMS), config.model)
     folder = Path(config.paths.var) / "tune" / job.source.name
     trainer = Trainer(job.loaded, snapshot, counts, folder, asked.is_set)
     k = trainer.settings({}).fit.k  # what is wrong with the configuration itself is told before any trial

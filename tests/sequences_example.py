@@ -26,14 +26,15 @@ def histories(item_lists, length, gaps=None):
     )
 
 
-ATTRIBUTES = "model.item_attributes=[parity, third]"
+ATTRIBUTES, VECTORS = "model.item_attributes=[parity, third]", "model.item_vectors=[text]"
 
 
 def with_values(counts):
-    """Counts of items whose values of ATTRIBUTES follow from their indexes."""
+    """Counts of items whose values of ATTRIBUTES, and VECTORS, follow from their indexes."""
     index = np.arange(len(counts.items))
     values = np.stack([3 + index % 2, 5 + index % 3], 1) * (index >= 3)[:, None]
-    return replace(counts, attributes=values)
+    vectors = (np.stack([index / 8, -index / 4, index % 2], 1) * (index >= 3)[:, None]).astype(np.float32)
+    return replace(counts, attributes=values, vectors={"text": vectors})
 
 
 def frame(rows, split, targets=None, first_user=0):

@@ -64,6 +64,8 @@ class ModelConfig:
     # What items.attributes has under these names is read beside the item: similar items begin alike, and what a user's
     # items have in common is scored. Empty: nothing.
     item_attributes: list[str] = field(default_factory=list)
+    # What items.vectors has under these names, made elsewhere, is part of an item's vector, by a learned projection.
+    item_vectors: list[str] = field(default_factory=list)
     use_event_type: bool = True  # inputs beside the item
     use_gap: bool = True
     use_value: bool = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -113,6 +113,7 @@ class TrainCounts:
     items: int64, how often each item index occurs, 0 for those that are no item; as long as the highest index + 1.
     n_event_types: the highest type index + 1. length: width of the arrays. tokens: events. rows: of sequences.
     attributes: int64 [items, attributes], numbers of the items' values (data/attributes.py); None where none are read.
+    vectors: by name float32 [items, width], what was given of the items (data/vectors.py).
     """
 
     items: NDArray[np.int64]
@@ -121,6 +122,7 @@ class TrainCounts:
     tokens: int
     rows: int
     attributes: NDArray[np.int64] | None = None
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def n_items(self) -> int:
@@ -132,14 +134,24 @@ class TrainCounts:
         """The highest number of a value + 1; 0 where no attributes are read."""
         return 0 if self.attributes is None else max(int(self.attributes.max(initial=0)) + 1, FIRST_INDEX)
 
-    def attributes_digest(self) -> str:
-        """Tells two sets of values apart."""
-        return "" if self.attributes is None else hashlib.sha256(self.attributes.tobytes()).hexdigest()[:16]
+    @property
+    def vector_widths(self) -> list[int]:
+        """Of the given vectors, in the order of their names here."""
+        return [table.shape[1] for table in self.vectors.values()]
 
-    def arrays(self) -> dict[str, NDArray[np.int64]]:
+    def attributes_digest(self) -> str:
+        """Tells two sets of values, and of given vectors, apart."""
+        known = [table.tobytes() for name, table in self.arrays().items() if name != "item_counts"]
+        return hashlib.sha256(b"".join(known)).hexdigest()[:16] if known else ""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """What a model is built with, by the names that `build_model` has for it."""
-        others = {} if self.attributes is None else {"attribute_index": self.attributes}
-        return {"item_counts": self.items, **others}
+        arrays: dict[str, NDArray[Any]] = {"item_counts": self.items}
+        if self.attributes is not None:
+            arrays["attribute_index"] = self.attributes
+        if self.vectors:
+            arrays["given_vectors"] = np.concatenate(list(self.vectors.values()), 1)
+        return arrays
 
 
 def count_train(snapshot: Snapshot) -> TrainCounts:
