@@ -10,9 +10,11 @@ from behavior_lib.data.snapshot import Snapshot, count_train
 from behavior_lib.errors import ConfigError, TrainingFailed
 from behavior_lib.registry import Registry
 from behavior_lib.spark.item_attributes import with_known
+from behavior_lib.spark.item_graph import with_graph
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import STOPPED, SUCCEEDED, UNCHANGED, Summary
 from behavior_lib.tables import ITEMS, SEQUENCES
+from behavior_lib.tables.sequences import TRAIN
 from behavior_lib.train.launch import asked_to_end
 from behavior_lib.tune.runs import StudyRuns
 from behavior_lib.tune.search import Search, as_settings
@@ -33,6 +35,7 @@ def run(job: Job) -> Summary:
     inputs = {SEQUENCES.name: job.tables.version(SEQUENCES)}
     config_hash = job.config_hash("model", "train", "tune", "evaluate", "mlflow", "seed")
     snapshot = Snapshot.resolve(job.tables.location(SEQUENCES), inputs[SEQUENCES.name])
+    snapshot = with_graph(job.spark, job.tables, snapshot, TRAIN)
     study = _study(job, snapshot)
     found, is_done = study.found(), job.is_done(inputs, config_hash)
     if is_done and found.ended >= tune.trials:

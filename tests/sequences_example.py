@@ -1,13 +1,18 @@
 """Small sequences tables for tests, written by delta-rs as Spark writes them."""
 
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timezone
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
 
 from behavior_lib.data.histories import Histories
+from behavior_lib.data.item_graph import Graph
+from behavior_lib.tables import ITEM_GRAPH
+from behavior_lib.tables.arrow import arrow_schema
 
 CUT = datetime(2020, 1, 1, tzinfo=timezone.utc)
 KIND = 3
@@ -72,6 +77,23 @@ def write(path, *frames, row_group=None):
     for part in frames:
         write_deltalake(str(path), part, mode="append", partition_by=["split"], writer_properties=properties)
     return DeltaTable(str(path)).version()
+
+
+def with_graph(snapshot, path, lists, kept=1000):
+    """The snapshot with an item graph of these lists, each of whose items is an instant, as Spark writes its table."""
+    ways = Counter(pair for items in lists for pair in pairwise(items) if pair[0] != pair[1])
+    pairs = {ends for way in ways for ends in (way, way[::-1])}
+    weight = {ends: ways[ends] + ways[ends[::-1]] for ends in pairs}
+    rows = []
+    for item in {end for end, _ in pairs}:
+        near = sorted((ends for ends in pairs if ends[0] == item), key=lambda ends: (-weight[ends], ends[1]))
+        rows += [(*ends, rank, ways[ends], weight[ends]) for rank, ends in enumerate(near[:kept], 1)]
+    values = dict(zip(ITEM_GRAPH.column_names[2:7], zip(*rows, strict=True), strict=True))
+    facts = {"split": "train", "kind": "next", "kept": kept, "sequences_version": snapshot.version}
+    table = pa.table({**values, **{name: [value] * len(rows) for name, value in facts.items()}})
+    table = table.select(ITEM_GRAPH.column_names).cast(arrow_schema(ITEM_GRAPH))
+    write_deltalake(str(path), table, partition_by=list(ITEM_GRAPH.partition_by))
+    return replace(snapshot, graph=Graph.resolve(str(path), 0, "train"))
 
 
 def habits(n_users, length, n_items, seed):

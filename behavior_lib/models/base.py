@@ -15,6 +15,7 @@ from behavior_lib.models.batch import Batch
 from behavior_lib.models.successors import SuccessorPath
 from behavior_lib.models.transitions import ItemGraph
 from behavior_lib.models.vectors import GivenVectors
+from behavior_lib.tables.item_graph import NEXT
 from behavior_lib.tables.items import FIRST_INDEX, PADDING_INDEX, UNKNOWN_INDEX
 
 
@@ -28,7 +29,8 @@ class ModelSpec:
     n_items, n_event_types: highest index in train + 1. The use_* flags say which inputs
     beside the item are read. negatives, boundaries: of the loss, see the family. loss, negative_sampling: names in
     losses/chosen.py, None for the loss's own sampling; calibration: of gbce. neighbours: of graph encoders, an item's
-    heaviest edges. objectives: the weight of each thing that is learned, by its name (objectives/chosen.py); what is
+    heaviest edges; graph: their kind in ITEM_GRAPH.
+    objectives: the weight of each thing that is learned, by its name (objectives/chosen.py); what is
     not there weighs nothing. pooling: how states become a user (pooling.py). similarity, temperature: how users and
     items are compared (similarity.py). prefixes: widths below dimension at which the head of each vector is to be a
     good vector too. item_attributes: what is known of items and read (attributes.py); attribute_values: the highest
@@ -60,6 +62,7 @@ class ModelSpec:
     negative_sampling: str | None = None
     calibration: float = 0.75
     neighbours: int = 10
+    graph: str = NEXT
     pooling: str = "newest"
     similarity: str = "dot"
     temperature: float = 0.05

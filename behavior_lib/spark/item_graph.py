@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from behavior_lib.data.item_graph import Graph
+from behavior_lib.data.snapshot import Snapshot
+from behavior_lib.spark.history import has_same_rows
+from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import ITEM_GRAPH, SEQUENCES
 from behavior_lib.tables.item_graph import NEXT, SESSION
 from behavior_lib.tables.items import FIRST_INDEX
@@ -39,6 +44,16 @@ def item_graph(sequences: DataFrame, version: int, session_gap: timedelta, kept:
         F.lit(kept).alias(ITEM_GRAPH.kept),
         F.lit(version).cast("bigint").alias(ITEM_GRAPH.sequences_version),
     )
+
+
+def with_graph(spark: SparkSession, tables: Tables, snapshot: Snapshot, split: str) -> Snapshot:
+    """The snapshot with the item graph of a split; as it is where there is none, or one of other rows."""
+    if not tables.exists(ITEM_GRAPH):
+        return snapshot
+    graph = Graph.resolve(tables.location(ITEM_GRAPH), tables.version(ITEM_GRAPH), split)
+    if graph is None or not has_same_rows(spark, tables, SEQUENCES, graph.sequences_version, snapshot.version):
+        return snapshot
+    return replace(snapshot, graph=graph)
 
 
 def _counted(pairs: DataFrame) -> DataFrame:

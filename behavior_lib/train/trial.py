@@ -100,7 +100,7 @@ def overfit(run: RunSettings, snapshot: Snapshot, counts: TrainCounts, steps: in
 def _begin(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> tuple[PlacedModel, Optimizer]:
     torch.manual_seed(run.fit.seed)
     model = build_model(run.spec, **as_tensors(counts.arrays()))
-    start_item_graph(model, snapshot, run.fit, SingleProcess())
+    start_item_graph(model, snapshot, SingleProcess())
     start_successors(model, snapshot, run.fit, SingleProcess())
     placed = PlacedModel(model, run.fit)
     return placed, Optimizer(placed.model, run.fit)

@@ -6,10 +6,19 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
-from behavior_lib.spark.item_graph import item_graph
+from behavior_lib.data.snapshot import Snapshot, count_train
+from behavior_lib.models.base import ModelSpec
+from behavior_lib.models.build import build_model
+from behavior_lib.spark.item_graph import item_graph, with_graph
 from behavior_lib.spark.schema import rows_frame
+from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import ITEM_GRAPH, SEQUENCES
+from behavior_lib.train.communicator import SingleProcess
+from behavior_lib.train.start import _events, start_item_graph
+from tests.train.test_fit import SETTINGS
+from tests.transitions_oracle import Transitions
 
 pytestmark = pytest.mark.spark
 
@@ -111,3 +120,38 @@ def test_the_plan_shuffles_twice_sums_before_and_limits_before(spark):
     assert plan.count("WindowGroupLimit") == 2
     assert "CartesianProduct" not in plan
     assert "BroadcastNestedLoopJoin" not in plan
+
+
+def test_training_reads_the_edges_that_counting_in_its_rows_gives(spark, tmp_path):
+    tables = Tables(spark, str(tmp_path))
+    version = tables.replace(SEQUENCES, random_sequences(spark, 5))
+    tables.replace(ITEM_GRAPH, item_graph(tables.read(SEQUENCES, version), version, GAP, 1000))
+    for split in ("train", "refit"):
+        rows = Snapshot.resolve(tables.location(SEQUENCES), version).taught_by(split)
+        snapshot, counts = with_graph(spark, tables, rows, split), count_train(rows)
+        sizes = {"n_items": len(counts.items), "n_event_types": counts.n_event_types, "dimension": 8}
+        counted = Transitions(len(counts.items))
+        for neighbours in (1, 3, 1000):
+            spec = ModelSpec("gcn", counts.length, **sizes, neighbours=neighbours)
+            model = build_model(spec, torch.from_numpy(counts.items))
+            if neighbours == 1:
+                for item, instant in _events(model, rows, SETTINGS, lambda: None):
+                    counted.add(item, instant)
+            start_item_graph(model, snapshot, SingleProcess())
+            index, weight = counted.edges(neighbours)
+            assert torch.equal(model.item_graph().edge_index, index)
+            assert torch.equal(model.item_graph().edge_weight, weight)
+            assert len(weight) > len(counts.items)
+        session = snapshot.graph.edges("session", 1000, len(counts.items))
+        assert len(session[1]) > len(counts.items)
+        assert not np.array_equal(session[0], index.numpy())
+    # Of other sequences there is none yet.
+    later = Snapshot.resolve(tables.location(SEQUENCES), tables.replace(SEQUENCES, random_sequences(spark, 6)))
+    assert with_graph(spark, tables, later, "train") is later
+
+
+def test_a_warehouse_without_the_table_has_no_graph(spark, tmp_path):
+    tables = Tables(spark, str(tmp_path))
+    rows = Snapshot(str(tmp_path), 0, {})
+    assert with_graph(spark, tables, rows, "train") is rows
+    assert not tables.exists(ITEM_GRAPH)

@@ -15,7 +15,7 @@ from behavior_lib.train.loop import fit
 from behavior_lib.train.plan import plan
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.trial import estimate, overfit
-from tests.sequences_example import VECTORS, frame, habits, histories, with_values, write
+from tests.sequences_example import VECTORS, frame, habits, histories, with_graph, with_values, write
 from tests.train.test_fit import Watcher, new_model
 
 
@@ -27,7 +27,7 @@ def snapshot(tmp_path):
         frame(histories(lists, 12), "train"),
         frame(histories(lists, 12), "validation", [sorted(items) for items in own]),
     )
-    return Snapshot.resolve(str(tmp_path / "t"), version)
+    return with_graph(Snapshot.resolve(str(tmp_path / "t"), version), tmp_path / "item_graph", lists)
 
 
 def planned(tmp_path, counts, *changes):
