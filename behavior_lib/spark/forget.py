@@ -25,6 +25,7 @@ from behavior_lib.tables import (
     FORGOTTEN_USERS,
     ITEM_GRAPH,
     ITEMS,
+    SEQUENCES,
     SESSION_ALIAS,
     SESSIONS,
     TableSpec,
@@ -123,14 +124,15 @@ class Forgetting:
         return self._tables.merge(FORGOTTEN_USERS, rows.withColumn(FORGOTTEN_USERS.erased_at, F.lit(now)))
 
     def delete(self, spec: TableSpec) -> None:
-        """Delete their rows of one table of ERASED; in items the counts are taken again, and of the item graph, whose
-        edges do not say who made them, all go: the next build_sequences makes it again.
+        """Delete their rows of one table of ERASED; in items the counts are taken again. The item graph, whose edges do
+        not say who made them, loses all where they have sequences, which go later: the next build makes it again.
         """
         if spec == ITEMS:
             self._tables.allow_nulls(ITEMS)
             self._tables.merge(ITEMS, recounted(self._tables.read(ITEMS), self._tables.read(EVENTS)))
         elif spec == ITEM_GRAPH:
-            self._tables.replace(ITEM_GRAPH, self._tables.read(ITEM_GRAPH).limit(0))
+            if not self._rows(SEQUENCES).isEmpty():
+                self._tables.replace(ITEM_GRAPH, self._tables.read(ITEM_GRAPH).limit(0))
         elif spec == SESSION_ALIAS:
             self._delete_aliases()
         elif spec == EVENTS_QUARANTINE:

@@ -10,6 +10,7 @@ ITEM_GRAPH = TableSpec(
     key=("split", "kind", "item_index", "neighbour_index"),
     partition_by=("split", "kind"),
     sort_by=("item_index", "rank"),
+    keeps_files=True,
     checks=(("two_items", "item_index >= 3 AND neighbour_index >= 3 AND item_index <> neighbour_index"),),
     columns=(
         Column("split", STRING, "train or refit, whose rows of sequences were counted"),
