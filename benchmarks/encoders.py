@@ -11,18 +11,19 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from behavior_lib.config import load
+from behavior_lib.data.item_graph import undirected
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import HOURS_OF_WEEK, Batch
 from behavior_lib.models.causal import WindowEncoder
 from behavior_lib.models.encoders import ENCODERS
-from behavior_lib.models.transitions import Transitions
 from behavior_lib.tables.items import FIRST_INDEX
 from benchmarks.jobs import say
 
-N_ITEMS, EVENTS = 1000, 10_000  # the events are those of the item graph
+N_ITEMS, PAIRS = 1000, 7_400  # the pairs are those of the item graph
 VARIANTS = {
     **{name: [f"model.name={name}"] for name in ENCODERS if name != "transformer_repeat"},
     "transformer, positions: learned": ["model.name=transformer", "model.positions=learned"],
@@ -70,9 +71,9 @@ def build(changes: Sequence[str], arguments: argparse.Namespace) -> WindowEncode
     )
     encoder = ENCODERS[model.name](spec)
     if (graph := encoder.item_graph()) is not None:
-        transitions = Transitions(N_ITEMS)
-        transitions.add(torch.randint(FIRST_INDEX, N_ITEMS, (EVENTS,)), torch.arange(EVENTS))
-        graph.take(*transitions.edges(spec.neighbours))
+        pairs = torch.randint(FIRST_INDEX, N_ITEMS, (2, PAIRS))
+        item, neighbour = pairs[:, pairs[0] != pairs[1]].numpy()
+        graph.take(*map(torch.from_numpy, undirected(item, neighbour, np.ones_like(item), N_ITEMS)))
     return encoder
 
 

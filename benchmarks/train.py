@@ -21,6 +21,7 @@ import torch
 from behavior_lib.config import load
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import FAMILIES
+from behavior_lib.models.encoders import reads_graph
 from behavior_lib.train.settings import FitSettings
 from benchmarks.jobs import say, scratch
 from benchmarks.train_contest import Entry, contest, ratios, shares, speeds, spread
@@ -94,7 +95,11 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks train", description=__doc__)
-    parser.add_argument("--models", nargs="+", default=list(FAMILIES), help="families; the first meets the peers")
+    # Those that read the item graph need a table that the bench does not write.
+    families = [name for name in FAMILIES if not reads_graph(name)]
+    parser.add_argument(
+        "--models", nargs="+", default=families, choices=families, help="families; the first meets the peers"
+    )
     parser.add_argument("--base", help="KEY=VALUE[,KEY=VALUE]… that differ from the usual base point")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), help="what differs from it, a point a word")
     parser.add_argument("--fit", default="", help="KEY=VALUE[,KEY=VALUE]… of the loop's settings (FitSettings)")

@@ -11,18 +11,22 @@ from pyspark.sql import functions as F
 
 from behavior_lib.config.schema import SplitKind
 from behavior_lib.errors import DataRefused
+from behavior_lib.spark.dimension import read_dimension
+from behavior_lib.spark.item_graph import item_graph
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
 from behavior_lib.spark.sequence_changes import LastBuilds, has_cuts, touched_users, with_rows_of
 from behavior_lib.spark.sequences import Shape, Vocabulary, lay_out
 from behavior_lib.spark.splits import cuts, global_rows, leave_one_out_rows
-from behavior_lib.spark.vocabulary import buckets_of, read_dimension, write_event_types, write_items
-from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES, SESSIONS
+from behavior_lib.spark.vocabulary import buckets_of, write_event_types, write_items
+from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEM_GRAPH, ITEMS, SEQUENCES, SESSIONS
 from behavior_lib.tables.sequences import REFIT, TEST, TRAIN, VALIDATION
 
 
 def run(job: Job) -> Summary:
-    """Items and event types from all events; sequences of the source's events, in place of those before."""
+    """Items and event types from all events; sequences of the source's events, and the item graph of what they teach,
+    in place of those before.
+    """
     inputs = {spec.name: job.tables.version(spec) for spec in (EVENTS, SESSIONS)}
     config_hash = job.config_hash("sequences", "split", "vocabulary", makes=SEQUENCES)
     if job.is_done(inputs, config_hash):
@@ -47,6 +51,9 @@ def run(job: Job) -> Summary:
             made = _rows(job, material.of(users), bounds)
             written[SEQUENCES.name] = _write(job, with_rows_of(stored, made, users))
         users.unpersist()
+    if job.config.sequences.neighbours:
+        with job.progress.step("writing the item graph"):
+            written[ITEM_GRAPH.name] = _write_graph(job, written[SEQUENCES.name])
     counts = {row[0]: row[1] for row in job.tables.read(SEQUENCES).groupBy(SEQUENCES.split).count().collect()}
     told = "leave one out" if bounds is None else f"cuts {bounds[0]} and {bounds[1]}"
     job.progress.say(f"{told}; rows {counts}")
@@ -111,6 +118,12 @@ def _rows(job: Job, material: Material, bounds: tuple[datetime, datetime] | None
 def _write(job: Job, rows: DataFrame) -> int:
     config = job.config.sequences
     return job.tables.replace(SEQUENCES, lay_out(rows, config.files, config.length), row_group=config.row_group)
+
+
+def _write_graph(job: Job, version: int) -> int:
+    """That of the rows that were written, those of users who were not made again among them."""
+    sequences, kept = job.tables.read(SEQUENCES, version), job.config.sequences.neighbours
+    return job.tables.replace(ITEM_GRAPH, item_graph(sequences, version, job.source.gap, kept))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from behavior_lib.inference.renumber import same_names
 from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.registry import SOURCE, START_MODEL, TAUGHT_BY, Registered, Registry
 from behavior_lib.spark.evaluation import read_vocabulary
-from behavior_lib.spark.item_attributes import with_attributes
+from behavior_lib.spark.item_attributes import with_known
+from behavior_lib.spark.item_graph import with_graph
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.launch import launch_in_tasks
 from behavior_lib.spark.ledger import STOPPED, TRIED, UNCHANGED, Summary
@@ -25,6 +26,7 @@ from behavior_lib.train.launch import Listener, launch
 from behavior_lib.train.messages import Message
 from behavior_lib.train.plan import plan
 from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
+from behavior_lib.train.start import check_graph
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.tracking import Tracker
 from behavior_lib.train.transfer import Origin
@@ -42,7 +44,8 @@ OVERFIT_STEPS = 100
 def run(job: Job) -> Summary:
     """Train on the newest sequences, unless the same was done before, and make the result the challenger."""
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
-    names, start = job.config.model.item_attributes, _start_model(job, registry)
+    model, start = job.config.model, _start_model(job, registry)
+    names = [*model.item_attributes, *model.item_vectors]
     inputs = {spec.name: job.tables.version(spec) for spec in (SEQUENCES, *([ITEMS] if names else []))}
     inputs |= {} if start is None else {START_MODEL: start.version}
     config_hash = job.config_hash("model", "train", "mlflow", "seed")
@@ -52,10 +55,12 @@ def run(job: Job) -> Summary:
     with job.progress.step("reading sequences"):
         snapshot = Snapshot.resolve(job.tables.location(SEQUENCES), inputs[SEQUENCES.name])
         snapshot = snapshot.taught_by(job.config.train.split.value)
-        counts = with_attributes(count_train(snapshot), job.tables.read(ITEMS, inputs.get(ITEMS.name)), names)
+        snapshot = with_graph(job.spark, job.tables, snapshot, job.config.train.split.value)
+        counts = with_known(count_train(snapshot), job.tables.read(ITEMS, inputs.get(ITEMS.name)), model)
     versions = {f"{spec.name}_version": job.tables.version(spec) for spec in (SEQUENCES, EVENTS, ITEMS, EVENT_TYPES)}
     origin = None if start is None else _origin(registry, start, _vocabulary(job, versions))
     settings = plan(job.config, counts, Path(job.config.paths.var) / "train" / job.source.name, origin)
+    check_graph(settings.spec, snapshot)
     if job.config.train.dry_run:
         return _tell(job, settings, snapshot, counts, inputs)
     if job.config.train.overfit_one_batch:
@@ -72,13 +77,13 @@ def run(job: Job) -> Summary:
         return Summary(STOPPED, inputs=inputs, metrics=metrics, config_hash=config_hash)
     vocabulary = _vocabulary(job, versions).learnt(counts.items)
     with job.progress.step("registering the model"):
-        model = registry.register(tracker.run_id, Path(result.checkpoint), vocabulary, tags)
-    job.progress.say(f"version {model.version} is challenger")
+        made = registry.register(tracker.run_id, Path(result.checkpoint), vocabulary, tags)
+    job.progress.say(f"version {made.version} is challenger")
     return Summary(
         inputs=inputs,
         metrics=_figures(result, settings.fit.k),
         config_hash=config_hash,
-        extra={"model_name": model.name, "model_version": model.version, "mlflow_run_id": tracker.run_id},
+        extra={"model_name": made.name, "model_version": made.version, "mlflow_run_id": tracker.run_id},
         afterwards=store.clear,
     )
 

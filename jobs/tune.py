@@ -9,10 +9,12 @@ from behavior_lib.config.train import LauncherName
 from behavior_lib.data.snapshot import Snapshot, count_train
 from behavior_lib.errors import ConfigError, TrainingFailed
 from behavior_lib.registry import Registry
-from behavior_lib.spark.item_attributes import with_attributes
+from behavior_lib.spark.item_attributes import with_known
+from behavior_lib.spark.item_graph import with_graph
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import STOPPED, SUCCEEDED, UNCHANGED, Summary
 from behavior_lib.tables import ITEMS, SEQUENCES
+from behavior_lib.tables.sequences import TRAIN
 from behavior_lib.train.launch import asked_to_end
 from behavior_lib.tune.runs import StudyRuns
 from behavior_lib.tune.search import Search, as_settings
@@ -33,6 +35,7 @@ def run(job: Job) -> Summary:
     inputs = {SEQUENCES.name: job.tables.version(SEQUENCES)}
     config_hash = job.config_hash("model", "train", "tune", "evaluate", "mlflow", "seed")
     snapshot = Snapshot.resolve(job.tables.location(SEQUENCES), inputs[SEQUENCES.name])
+    snapshot = with_graph(job.spark, job.tables, snapshot, TRAIN)
     study = _study(job, snapshot)
     found, is_done = study.found(), job.is_done(inputs, config_hash)
     if is_done and found.ended >= tune.trials:
@@ -68,7 +71,7 @@ def _search(job: Job, study: Study, snapshot: Snapshot, version: int) -> tuple[F
     """Go on with the study. Returns what was found, and the id of its run in MLflow."""
     config, asked = job.config, threading.Event()
     with job.progress.step("reading sequences"):
-        counts = with_attributes(count_train(snapshot), job.tables.read(ITEMS), config.model.item_attributes)
+        counts = with_known(count_train(snapshot), job.tables.read(ITEMS), config.model)
     folder = Path(config.paths.var) / "tune" / job.source.name
     trainer = Trainer(job.loaded, snapshot, counts, folder, asked.is_set)
     k = trainer.settings({}).fit.k  # what is wrong with the configuration itself is told before any trial

@@ -8,7 +8,7 @@ import torch
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.encoders import ENCODERS, looks_both_ways
-from behavior_lib.models.transitions import Transitions
+from tests.transitions_oracle import Transitions
 
 N_ITEMS, N_TYPES, WINDOW = 20, 5, 12
 NAMES = [name for name in ENCODERS if name != "transformer_repeat"]

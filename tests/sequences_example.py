@@ -1,13 +1,18 @@
 """Small sequences tables for tests, written by delta-rs as Spark writes them."""
 
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timezone
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
 
 from behavior_lib.data.histories import Histories
+from behavior_lib.data.item_graph import Graph
+from behavior_lib.tables import ITEM_GRAPH
+from behavior_lib.tables.arrow import arrow_schema
 
 CUT = datetime(2020, 1, 1, tzinfo=timezone.utc)
 KIND = 3
@@ -43,14 +48,15 @@ def widened(rows, columns):
     )
 
 
-ATTRIBUTES = "model.item_attributes=[parity, third]"
+ATTRIBUTES, VECTORS = "model.item_attributes=[parity, third]", "model.item_vectors=[text]"
 
 
 def with_values(counts):
-    """Counts of items whose values of ATTRIBUTES follow from their indexes."""
+    """Counts of items whose values of ATTRIBUTES, and VECTORS, follow from their indexes."""
     index = np.arange(len(counts.items))
     values = np.stack([3 + index % 2, 5 + index % 3], 1) * (index >= 3)[:, None]
-    return replace(counts, attributes=values)
+    vectors = (np.stack([index / 8, -index / 4, index % 2], 1) * (index >= 3)[:, None]).astype(np.float32)
+    return replace(counts, attributes=values, vectors={"text": vectors})
 
 
 def frame(rows, split, targets=None, first_user=0):
@@ -96,6 +102,23 @@ def write(path, *frames, row_group=None):
             writer_properties=properties,
         )
     return DeltaTable(str(path)).version()
+
+
+def with_graph(snapshot, path, lists, kept=1000):
+    """The snapshot with an item graph of these lists, each of whose items is an instant, as Spark writes its table."""
+    ways = Counter(pair for items in lists for pair in pairwise(items) if pair[0] != pair[1])
+    pairs = {ends for way in ways for ends in (way, way[::-1])}
+    weight = {ends: ways[ends] + ways[ends[::-1]] for ends in pairs}
+    rows = []
+    for item in {end for end, _ in pairs}:
+        near = sorted((ends for ends in pairs if ends[0] == item), key=lambda ends: (-weight[ends], ends[1]))
+        rows += [(*ends, rank, ways[ends], weight[ends]) for rank, ends in enumerate(near[:kept], 1)]
+    values = dict(zip(ITEM_GRAPH.column_names[2:7], zip(*rows, strict=True), strict=True))
+    facts = {"split": "train", "kind": "next", "kept": kept, "sequences_version": snapshot.version}
+    table = pa.table({**values, **{name: [value] * len(rows) for name, value in facts.items()}})
+    table = table.select(ITEM_GRAPH.column_names).cast(arrow_schema(ITEM_GRAPH))
+    write_deltalake(str(path), table, partition_by=list(ITEM_GRAPH.partition_by))
+    return replace(snapshot, graph=Graph.resolve(str(path), 0, "train"))
 
 
 def habits(n_users, length, n_items, seed):

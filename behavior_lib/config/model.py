@@ -23,6 +23,11 @@ class SimilarityName(str, Enum):
     cosine = "cosine"
 
 
+class GraphName(str, Enum):
+    next = "next"
+    session = "session"
+
+
 class Fusion(str, Enum):
     sum = "sum"
     concat = "concat"
@@ -55,7 +60,8 @@ class ModelConfig:
     positions: Positions = Positions.rotary  # of transformers; rotary, learned: instants; time: between two events
     dropout: float = 0.1
     window: int = 128  # newest events that the encoder reads; the repeat path sees all of sequences.length
-    neighbours: int = 10  # of gcn, gat: an item's edges in the graph of what follows what, the heaviest
+    neighbours: int = 10  # of gcn, gat: an item's edges in the item graph, the heaviest
+    graph: GraphName = GraphName.next  # of gcn, gat: whether edges are what follows what or what is in one session
     repeat_path: bool = True  # add a learned score of the user's own past items
     successors: int = 64  # add one of other items that followed its newest; so many are kept an item; 0: no such score
     fusion: Fusion = Fusion.sum  # an event's inputs are added, or laid side by side and taken through a linear layer
@@ -64,6 +70,8 @@ class ModelConfig:
     # What items.attributes has under these names is read beside the item: similar items begin alike, and what a user's
     # items have in common is scored. Empty: nothing.
     item_attributes: list[str] = field(default_factory=list)
+    # What items.vectors has under these names, made elsewhere, is part of an item's vector, by a learned projection.
+    item_vectors: list[str] = field(default_factory=list)
     use_event_type: bool = True  # inputs beside the item
     use_gap: bool = True
     use_value: bool = True

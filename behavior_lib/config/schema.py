@@ -82,6 +82,7 @@ class SequencesConfig:
     max_events_per_user: int = 4096  # the newest; older ones are left out
     files: int = 4  # Parquet files of the train split
     row_group: int = 2048  # rows of a row group of those files, which a reader has in memory as a whole
+    neighbours: int = 0  # of an item that the table item_graph keeps, the heaviest; 0: it is not written
 
 
 @dataclass

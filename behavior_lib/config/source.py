@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -100,13 +100,16 @@ class ScheduleConfig:
 
 @dataclass
 class ItemsConfig:
-    """A file of items: one row an item, attributes by Spark SQL."""
+    """A file of items: one row an item, by Spark SQL: attributes as text, and vectors that were made elsewhere, arrays
+    of numbers, as many for every item that has the vector; null where an item has none.
+    """
 
     format: str = MISSING
     path: str = MISSING
     item_id: str = MISSING
     options: dict[str, str] = field(default_factory=dict)
     attributes: dict[str, str] = field(default_factory=dict)
+    vectors: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -247,6 +250,8 @@ def _check(source: SourceConfig, where: str) -> None:
         _check_rule(rule, f"rule {rule.id} of {where}")
         if ids.count(rule.id) > 1:
             raise ConfigError("two rules have one id", where=where, value=rule.id)
+    if source.items is not None:
+        _check_names(source.items.vectors, "vector", f"items.vectors of {where}")
     _check_users(source.users, where)
     if source.schedule is not None:
         promised_batches(source.schedule, datetime.now(timezone.utc), where)
@@ -266,9 +271,14 @@ def _check_users(users: UsersConfig | None, where: str) -> None:
         if name in (ACTIVE, SPEND):
             mend = "call it otherwise: that name is of what comes after the cut"
             raise ConfigError(f"users.labels.{name} is no name for a label", where=where, mend=mend)
+    _check_names(users.labels, "label", f"users.labels of {where}")
+
+
+def _check_names(names: Iterable[str], what: str, where: str) -> None:
+    for name in names:
         if not re.fullmatch(r"\w+", name):
             mend = "letters, digits and _ make a name"
-            raise ConfigError("a label has no plain name", where=f"users.labels of {where}", value=name, mend=mend)
+            raise ConfigError(f"a {what} has no plain name", where=where, value=name, mend=mend)
 
 
 def _check_format(source: SourceConfig, where: str) -> None:

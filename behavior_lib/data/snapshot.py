@@ -8,10 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
-from urllib.parse import urlparse
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +17,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from numpy.typing import NDArray
 
-from behavior_lib.data.files import exists, open_parquet
+from behavior_lib.data.files import exists, files_of, local_path, open_parquet
+from behavior_lib.data.item_graph import Graph
 from behavior_lib.data.rows import first_times
 from behavior_lib.errors import DataRefused
 from behavior_lib.tables import SEQUENCES
@@ -45,11 +44,12 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The files of one version of `sequences`, by split, in the order of their paths."""
+    """The files of one version of `sequences`, by split, in the order of their paths. graph: of what train teaches."""
 
     location: str
     version: int
     files: Mapping[str, tuple[DataFile, ...]]
+    graph: Graph | None = None
 
     @classmethod
     def resolve(cls, location: str, version: int) -> Snapshot:
@@ -58,7 +58,7 @@ class Snapshot:
         Raises DataRefused where there is no such version, where rows may be deleted by side files, where a file's rows
         differ from the log's, or where a folder holds a file that petastorm would unpickle.
         """
-        root = _local(location)
+        root = local_path(location)
         try:
             table = DeltaTable(root, version=version)
         except (TableNotFoundError, DeltaError) as problem:
@@ -67,14 +67,11 @@ class Snapshot:
         if _SIDE_FILES in (table.protocol().reader_features or ()):
             mend = f"drop the table feature {_SIDE_FILES} and purge it"
             raise DataRefused("the table may hold deleted rows in its files", where=location, mend=mend)
-        actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-        # A URI percent-encodes a local folder's name; the log has the path below it as it is on disk.
-        local = [str(Path(root).absolute() / action["path"]) for action in actions]
-        paths = table.file_uris() if "://" in root else local
-        for folder in {root, *(path.rsplit("/", 1)[0] for path in paths)}:
+        found = files_of(table, root)
+        for folder in {root, *(path.rsplit("/", 1)[0] for path, _ in found)}:
             _refuse_pickles(folder)
         by_split: dict[str, list[DataFile]] = {}
-        for path, action in zip(paths, actions, strict=True):
+        for path, action in found:
             split = action[f"partition.{SEQUENCES.split}"]
             by_split.setdefault(split, []).append(DataFile(path, _row_groups(path, action["num_records"])))
         in_order = {split: tuple(sorted(files, key=lambda file: file.path)) for split, files in by_split.items()}
@@ -94,7 +91,8 @@ class Snapshot:
     def to_json(self) -> str:
         """The file list as text."""
         files = {split: [[file.path, file.groups] for file in files] for split, files in self.files.items()}
-        return json.dumps({"location": self.location, "version": self.version, "files": files})
+        graph = {} if self.graph is None else {"graph": asdict(self.graph)}
+        return json.dumps({"location": self.location, "version": self.version, "files": files, **graph})
 
     @classmethod
     def from_json(cls, text: str) -> Snapshot:
@@ -104,7 +102,10 @@ class Snapshot:
             split: tuple(DataFile(path, tuple(groups)) for path, groups in pairs)
             for split, pairs in values["files"].items()
         }
-        return cls(values["location"], values["version"], files)
+        graph = values.get("graph")
+        if graph is not None:
+            graph = Graph(**{**graph, "files": {kind: tuple(paths) for kind, paths in graph["files"].items()}})
+        return cls(values["location"], values["version"], files, graph)
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class TrainCounts:
     n_event_types: the highest type index + 1. length: width of the arrays. tokens: events. rows: of sequences.
     attributes: int64 [items, attributes], numbers of the items' values (data/attributes.py); None where none are read.
     has_times: whether it is known of every event when it was.
+    vectors: by name float32 [items, width], what was given of the items (data/vectors.py).
     """
 
     items: NDArray[np.int64]
@@ -124,6 +126,7 @@ class TrainCounts:
     rows: int
     attributes: NDArray[np.int64] | None = None
     has_times: bool = True
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def n_items(self) -> int:
@@ -135,14 +138,24 @@ class TrainCounts:
         """The highest number of a value + 1; 0 where no attributes are read."""
         return 0 if self.attributes is None else max(int(self.attributes.max(initial=0)) + 1, FIRST_INDEX)
 
-    def attributes_digest(self) -> str:
-        """Tells two sets of values apart."""
-        return "" if self.attributes is None else hashlib.sha256(self.attributes.tobytes()).hexdigest()[:16]
+    @property
+    def vector_widths(self) -> list[int]:
+        """Of the given vectors, in the order of their names here."""
+        return [table.shape[1] for table in self.vectors.values()]
 
-    def arrays(self) -> dict[str, NDArray[np.int64]]:
+    def attributes_digest(self) -> str:
+        """Tells two sets of values, and of given vectors, apart."""
+        known = [table.tobytes() for name, table in self.arrays().items() if name != "item_counts"]
+        return hashlib.sha256(b"".join(known)).hexdigest()[:16] if known else ""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """What a model is built with, by the names that `build_model` has for it."""
-        others = {} if self.attributes is None else {"attribute_index": self.attributes}
-        return {"item_counts": self.items, **others}
+        arrays: dict[str, NDArray[Any]] = {"item_counts": self.items}
+        if self.attributes is not None:
+            arrays["attribute_index"] = self.attributes
+        if self.vectors:
+            arrays["given_vectors"] = np.concatenate(list(self.vectors.values()), 1)
+        return arrays
 
 
 def count_train(snapshot: Snapshot) -> TrainCounts:
@@ -177,11 +190,6 @@ def _groups(files: tuple[DataFile, ...], columns: tuple[str, ...]) -> Iterator[p
         parquet = open_parquet(file.path)
         for number in range(parquet.num_row_groups):
             yield parquet.read_row_group(number, columns=list(columns))
-
-
-def _local(uri: str) -> str:
-    """A path without its `file:` scheme; every other URI as it is. What is percent-encoded stays so."""
-    return urlparse(uri).path if uri.startswith("file:") else uri
 
 
 def _row_groups(path: str, expected: int | None) -> tuple[int, ...]:

@@ -14,6 +14,8 @@ from behavior_lib.errors import ConfigError
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.successors import SuccessorPath
 from behavior_lib.models.transitions import ItemGraph
+from behavior_lib.models.vectors import GivenVectors
+from behavior_lib.tables.item_graph import NEXT
 from behavior_lib.tables.items import FIRST_INDEX, PADDING_INDEX, UNKNOWN_INDEX
 
 
@@ -28,11 +30,14 @@ class ModelSpec:
     beside the item are read; hour and weekday are UTC's.
     negatives, boundaries: of the loss, see the family. loss, negative_sampling: names in
     losses/chosen.py, None for the loss's own sampling; calibration: of gbce. neighbours: of graph encoders, an item's
-    heaviest edges. objectives: the weight of each thing that is learned, by its name (objectives/chosen.py); what is
+    heaviest edges; graph: their kind in ITEM_GRAPH.
+    objectives: the weight of each thing that is learned, by its name (objectives/chosen.py); what is
     not there weighs nothing. pooling: how states become a user (pooling.py). similarity, temperature: how users and
     items are compared (similarity.py). prefixes: widths below dimension at which the head of each vector is to be a
     good vector too. item_attributes: what is known of items and read (attributes.py); attribute_values: the highest
-    number of one of their values + 1. session_gap: seconds of silence that a session may hold, for next_session.
+    number of one of their values + 1. item_vectors: names of vectors of items that were made elsewhere, and are read
+    (vectors.py); vector_widths: how many numbers each of them has.
+    session_gap: seconds of silence that a session may hold, for next_session.
     blend: what the paths are added to is weighed where they learn (NextItem).
     """
 
@@ -60,12 +65,15 @@ class ModelSpec:
     negative_sampling: str | None = None
     calibration: float = 0.75
     neighbours: int = 10
+    graph: str = NEXT
     pooling: str = "newest"
     similarity: str = "dot"
     temperature: float = 0.05
     prefixes: Sequence[int] = field(default_factory=list)
     item_attributes: Sequence[str] = field(default_factory=list)
     attribute_values: int = 0
+    item_vectors: Sequence[str] = field(default_factory=list)
+    vector_widths: Sequence[int] = field(default_factory=list)
     session_gap: int = 1800
     blend: bool = False
     objectives: Mapping[str, float] = field(default_factory=lambda: {"next_item": 1.0})
@@ -75,8 +83,10 @@ class ModelSpec:
         return asdict(self)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the int64 arrays that such a model is built with, by the names that `build_model` has for them."""
+        """Of the arrays that such a model is built with, by the names that `build_model` has for them."""
         others = {"attribute_index": (self.n_items, len(self.item_attributes))} if self.item_attributes else {}
+        if self.item_vectors:
+            others["given_vectors"] = (self.n_items, sum(self.vector_widths))
         return {"item_counts": (self.n_items,), **others}
 
     @classmethod
@@ -103,7 +113,8 @@ class SequenceModel(nn.Module, ABC):
     item_counts: int64 [n_items], how often train has each item. known_items: bool [n_items], those with a count. Every
     other index in an input is read as the unknown item, and is never a candidate in the output. Histories may be of
     any length; the newest `spec.length` events count. An empty history has the zero vector.
-    successors: what must be given the counts of train before it learns; None where there is no such part.
+    successors: what must be given the counts of train before it learns; given: what holds vectors of items that were
+    made elsewhere; None where there is no such part.
     """
 
     item_counts: Tensor
@@ -117,6 +128,7 @@ class SequenceModel(nn.Module, ABC):
         item_counts = item_counts * (torch.arange(spec.n_items) >= FIRST_INDEX)
         self.spec = spec
         self.successors: SuccessorPath | None = None
+        self.given: GivenVectors | None = None
         # The counts are part of the model: the repeat path reads the items' shares when it scores.
         self.register_buffer("item_counts", item_counts)
         self.register_buffer("known_items", item_counts > 0, persistent=False)
@@ -134,6 +146,10 @@ class SequenceModel(nn.Module, ABC):
         """Take int64 [n_items, attributes], the number of each item's value of each of spec.item_attributes: numbers
         from FIRST_INDEX that no two attributes share, below spec.attribute_values; 0 where an item has none.
         """
+
+    @abstractmethod
+    def take_vectors(self, given: Tensor) -> None:
+        """Take float32 [n_items, width of all], vectors of spec.item_vectors side by side; 0 where an item has none."""
 
     @abstractmethod
     def start_item_vectors(self, vectors: Tensor) -> None:

@@ -6,8 +6,8 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -24,23 +24,33 @@ WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 FAMILIES: dict[str, type[SequenceModel]] = dict.fromkeys(ENCODERS, NextItem)
 
 
-def build_model(spec: ModelSpec, item_counts: Tensor, attribute_index: Tensor | None = None) -> SequenceModel:
+def build_model(
+    spec: ModelSpec, item_counts: Tensor, attribute_index: Tensor | None = None, given_vectors: Tensor | None = None
+) -> SequenceModel:
     """A new model with random weights from torch's global generator.
 
-    item_counts: int64 [n_items], counts in train. attribute_index: int64 [n_items, attributes], see
-    SequenceModel.take_attributes; None where they are loaded later. Raises ConfigError for an unknown name.
+    item_counts: int64 [n_items], counts in train. attribute_index, given_vectors: what SequenceModel.take_attributes
+    and take_vectors take; None where they are loaded later. Raises ConfigError for an unknown name.
     """
     if spec.name not in FAMILIES:
         raise ConfigError("unknown model", where="model.name", value=spec.name, mend=f"known: {', '.join(FAMILIES)}")
     model = FAMILIES[spec.name](spec, item_counts)
     if attribute_index is not None:
         model.take_attributes(attribute_index)
+    if given_vectors is not None:
+        model.take_vectors(given_vectors)
     return model
 
 
-def as_tensors(arrays: Mapping[str, NDArray[np.int64]]) -> dict[str, Tensor]:
+def as_tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
     """What `build_model` takes, of the arrays of TrainCounts."""
     return {name: torch.from_numpy(values) for name, values in arrays.items()}
+
+
+def blank_tensors(spec: ModelSpec) -> dict[str, Tensor]:
+    """Zeros in the place of what `build_model` takes: int64, the given vectors float32."""
+    floats = {"given_vectors": torch.float32}
+    return {name: torch.zeros(shape, dtype=floats.get(name, torch.int64)) for name, shape in spec.shapes().items()}
 
 
 def save_model(model: SequenceModel, folder: Path) -> None:

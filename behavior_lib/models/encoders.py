@@ -5,7 +5,7 @@ from __future__ import annotations
 from behavior_lib.models.bidirectional import BidirectionalTransformer
 from behavior_lib.models.causal import CausalEncoder, WindowEncoder
 from behavior_lib.models.convolution import DilatedConvolutions
-from behavior_lib.models.graph import Gat, Gcn
+from behavior_lib.models.graph import Gat, Gcn, GraphEncoder
 from behavior_lib.models.hstu import Hstu
 from behavior_lib.models.mean import RunningMean
 from behavior_lib.models.recurrent import Gru, Lstm, Rnn
@@ -24,6 +24,11 @@ ENCODERS: dict[str, type[WindowEncoder]] = {
     "gat": Gat,
     "bidirectional": BidirectionalTransformer,
 }
+
+
+def reads_graph(name: str) -> bool:
+    """Whether the encoder of this name reads the graph of items."""
+    return name in ENCODERS and issubclass(ENCODERS[name], GraphEncoder)
 
 
 def looks_both_ways(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Graph encoders: item vectors refined by their neighbours in the graph of what follows what, then a causal readout.
+"""Graph encoders: item vectors refined by their neighbours in the item graph, then a causal readout.
 
 The graph layers are those of Kipf and Welling 2017 and of Veličković et al. 2018. The readout is the last event and
 soft attention over those before it, and scores are taken with the items' own vectors, as in SR-GNN (Wu et al. 2019).

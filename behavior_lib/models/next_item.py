@@ -35,6 +35,7 @@ from behavior_lib.models.slots import LEAST, Slots
 from behavior_lib.models.successors import SuccessorPath, fold_of
 from behavior_lib.models.transfer import BY_EVENT_TYPE, BY_ITEM, check_alike, take_weights
 from behavior_lib.models.transitions import ItemGraph
+from behavior_lib.models.vectors import GivenVectors
 from behavior_lib.tables.items import FIRST_INDEX
 
 SHRINKAGE = 0.3  # weight of the mean squared propensity
@@ -60,6 +61,7 @@ class NextItem(SequenceModel):
         self.register_buffer("log_share", share.log().float(), persistent=False)
         self.bias = nn.Parameter(self.log_share.clamp(min=LEAST))
         self.attributes = ItemAttributes(spec) if spec.item_attributes else None
+        self.given = _given_of(spec)
         self.encoder = ENCODERS[spec.name](spec)
         self.is_causal = isinstance(self.encoder, CausalEncoder)
         self.repeat = RepeatPath(spec.n_items) if spec.repeat_path else None
@@ -91,15 +93,22 @@ class NextItem(SequenceModel):
         if self.attributes is not None:
             self.attributes.value_index.copy_(value_index)
 
+    def take_vectors(self, given: Tensor) -> None:
+        """As SequenceModel."""
+        if self.given is not None:
+            self.given.given.copy_(given)
+
     def start_item_vectors(self, vectors: Tensor) -> None:
-        """As SequenceModel: the table itself takes them."""
-        given = self.known_items & (vectors.norm(dim=1) > 0)
+        """As SequenceModel: the table itself takes them, but for what the given vectors add."""
+        started = self.known_items & (vectors.norm(dim=1) > 0)
         with torch.no_grad():
-            self.items.weight[given] = vectors[given]
+            self.items.weight[started] = vectors[started]
+            self._leave_to_given(started)
 
     def start_from(self, other: SequenceModel, items: Tensor, event_types: Tensor) -> Tensor:
         """As SequenceModel. What the values of an item gave its vector is then part of its own, and a bias is taken as
-        far as it had left the item's share of train, which is another one here.
+        far as it had left the item's share of train, which is another one here. Projections of given vectors are taken
+        where both have them; an item that both know is then where it was, another one where its given vectors say.
         """
         check_alike(self.spec, other.spec)
         assert isinstance(other, NextItem)
@@ -110,6 +119,7 @@ class NextItem(SequenceModel):
         with torch.no_grad():
             moved = {"items.weight": other._item_table(), "bias": other.bias - other.log_share.clamp(min=LEAST)}
             take_weights(self, self.spec, other.spec, {**dict(other.named_parameters()), **moved}, rows)
+            self._leave_to_given(items >= 0)
             self.bias[items >= 0] += self.log_share.clamp(min=LEAST)[items >= 0]
         return (items >= FIRST_INDEX) & self.known_items
 
@@ -208,9 +218,16 @@ class NextItem(SequenceModel):
         return loss
 
     def _item_table(self) -> Tensor:
-        """float32 [n_items, d]: each item's own vector and those of its values."""
-        own = self.items.weight
-        return own if self.attributes is None else own + self.attributes.added()
+        """float32 [n_items, d]: each item's own vector, those of its values and what is made of those given."""
+        table: Tensor = self.items.weight
+        for part in (self.attributes, self.given):
+            table = table if part is None else table + part.added()
+        return table
+
+    def _leave_to_given(self, items: Tensor) -> None:
+        """Take what given vectors add out of the own vectors of these items, bool [n_items]."""
+        if self.given is not None:
+            self.items.weight[items] -= self.given.added()[items]
 
     @property
     def _has_paths(self) -> bool:
@@ -294,3 +311,8 @@ class NextItem(SequenceModel):
             for index in value_index.T:
                 logits += by_value[:, index]
         return Logits(self.only_candidates(logits), products, self.log_share, factor, weight, by_value, value_index)
+
+
+def _given_of(spec: ModelSpec) -> GivenVectors | None:
+    widths = dict(zip(spec.item_vectors, spec.vector_widths, strict=True))
+    return GivenVectors(spec.n_items, spec.dimension, widths) if widths else None

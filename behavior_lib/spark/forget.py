@@ -23,7 +23,9 @@ from behavior_lib.tables import (
     EVENTS,
     EVENTS_QUARANTINE,
     FORGOTTEN_USERS,
+    ITEM_GRAPH,
     ITEMS,
+    SEQUENCES,
     SESSION_ALIAS,
     SESSIONS,
     TableSpec,
@@ -36,7 +38,7 @@ USER_TABLES = (
     SESSIONS,
     EVENTS,
 )
-ERASED = (SESSION_ALIAS, EVENTS_QUARANTINE, *USER_TABLES, ITEMS)
+ERASED = (SESSION_ALIAS, EVENTS_QUARANTINE, ITEM_GRAPH, *USER_TABLES, ITEMS)
 _NEEDLE, _PATTERN, _IS_DISTINCTIVE = "_needle", "_pattern", "_is_distinctive"
 UNREADABLE_RULE = "unreadable_row"
 _LETTER = r"[\p{L}\p{N}]"
@@ -122,10 +124,15 @@ class Forgetting:
         return self._tables.merge(FORGOTTEN_USERS, rows.withColumn(FORGOTTEN_USERS.erased_at, F.lit(now)))
 
     def delete(self, spec: TableSpec) -> None:
-        """Delete their rows of one table of ERASED; in items the counts are taken again."""
+        """Delete their rows of one table of ERASED; in items the counts are taken again. The item graph, whose edges do
+        not say who made them, loses all where they have sequences, which go later: the next build makes it again.
+        """
         if spec == ITEMS:
             self._tables.allow_nulls(ITEMS)
             self._tables.merge(ITEMS, recounted(self._tables.read(ITEMS), self._tables.read(EVENTS)))
+        elif spec == ITEM_GRAPH:
+            if not self._rows(SEQUENCES).isEmpty():
+                self._tables.replace(ITEM_GRAPH, self._tables.read(ITEM_GRAPH).limit(0))
         elif spec == SESSION_ALIAS:
             self._delete_aliases()
         elif spec == EVENTS_QUARANTINE:

@@ -12,12 +12,21 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from behavior_lib.config.keys import nearest
+from behavior_lib.config.model import ModelConfig
 from behavior_lib.data.attributes import number_values
 from behavior_lib.data.snapshot import TrainCounts
+from behavior_lib.data.vectors import vector_table
 from behavior_lib.errors import ConfigError
 from behavior_lib.evaluation.calibration import Grouping
 from behavior_lib.spark.collected import collect
 from behavior_lib.tables import ITEMS
+
+_VECTOR = "_vector"
+
+
+def with_known(counts: TrainCounts, items: DataFrame, model: ModelConfig) -> TrainCounts:
+    """The counts with all that the configuration reads of ITEMS rows, see `with_attributes` and `with_vectors`."""
+    return with_vectors(with_attributes(counts, items, model.item_attributes), items, model.item_vectors)
 
 
 def with_attributes(counts: TrainCounts, items: DataFrame, names: Sequence[str]) -> TrainCounts:
@@ -29,6 +38,23 @@ def with_attributes(counts: TrainCounts, items: DataFrame, names: Sequence[str])
         return counts
     index, values = _values(items, names, "model.item_attributes")
     return replace(counts, attributes=number_values(index, values, counts.items))
+
+
+def with_vectors(counts: TrainCounts, items: DataFrame, names: Sequence[str]) -> TrainCounts:
+    """The counts with these vectors of ITEMS rows (data/vectors.py); as they are where there are no names.
+
+    One row an item comes to the driver, for one name after another. Raises ConfigError for a vector that no item has,
+    DataRefused for those that cannot be read.
+    """
+    found = {}
+    for name in names:
+        rows = collect(items.select(ITEMS.item_id, ITEMS.item_index, F.col(ITEMS.vectors)[name].alias(_VECTOR)))
+        vectors = rows[_VECTOR].to_numpy(object)
+        if all(vector is None for vector in vectors):
+            _check_known(items, [name], "model.item_vectors", "vector", ITEMS.vectors)
+        ids, index = rows[ITEMS.item_id].tolist(), rows[ITEMS.item_index].to_numpy(np.int64)
+        found[name] = vector_table(name, ids, index, vectors, counts.items)
+    return replace(counts, vectors=found) if found else counts
 
 
 def groupings(items: DataFrame, names: Sequence[str], n_items: int) -> dict[str, Grouping]:
@@ -54,14 +80,14 @@ def _values(items: DataFrame, names: Sequence[str], where: str) -> tuple[NDArray
     values = [rows[f"_{place}"].to_numpy(object) for place in range(len(names))]
     empty = [name for name, texts in zip(names, values, strict=True) if all(text is None for text in texts)]
     if empty:
-        _check_known(items, empty, where)
+        _check_known(items, empty, where, "attribute", ITEMS.attributes)
     return rows[ITEMS.item_index].to_numpy(np.int64), values
 
 
-def _check_known(items: DataFrame, names: Sequence[str], where: str) -> None:
-    known = {row[0] for row in items.select(F.explode(F.map_keys(ITEMS.attributes))).distinct().collect()}
+def _check_known(items: DataFrame, names: Sequence[str], where: str, what: str, column: str) -> None:
+    known = {row[0] for row in items.select(F.explode(F.map_keys(column))).distinct().collect()}
     for name in names:
         if name not in known:
             near = nearest(name, known)
             mend = f"did you mean {near}?" if near else f"there are: {', '.join(sorted(known)) or 'none'}"
-            raise ConfigError("no item has this attribute", where=where, value=name, mend=mend)
+            raise ConfigError(f"no item has this {what}", where=where, value=name, mend=mend)

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from behavior_lib.config.schema import VocabularyConfig
-from behavior_lib.config.source import ItemsConfig
 from behavior_lib.errors import ConfigError, Occupied
 from behavior_lib.spark.failures import explain
 from behavior_lib.spark.numbering import number_rows
@@ -21,6 +20,7 @@ from behavior_lib.tables.items import FIRST_INDEX
 
 _ATTEMPTS = 10
 _SINCE, _PLACE = "_since", "_place"
+_TOLD = (ITEMS.attributes, ITEMS.vectors)  # by the source's item file
 
 
 def write_items(tables: Tables, events: DataFrame, dimension: DataFrame | None, config: VocabularyConfig) -> int:
@@ -74,12 +74,12 @@ def update_items(
 ) -> Iterator[DataFrame]:
     """ITEMS after new events: known items with their counts of now, new ones numbered on by (known_from, item_id).
 
-    known: ITEMS rows so far, of one version. events: all EVENTS rows. dimension: item_id and attributes, one row an
-    item; None keeps the known attributes. first: the first new number. Items that are rare by the configuration and
+    known: ITEMS rows so far, of one version. events: all EVENTS rows. dimension: item_id, attributes and vectors, one
+    row an item; None keeps the known ones. first: the first new number. Items that are rare by the configuration and
     have no number are left out. The frame is good inside the block alone.
     """
     seen = _seen(events, config).persist()  # the known items and the new ones are taken from it: one pass over events
-    numbers = known.select(ITEMS.item_id, ITEMS.item_index, ITEMS.attributes, _known_from().alias(_SINCE))
+    numbers = known.select(ITEMS.item_id, ITEMS.item_index, *_TOLD, _known_from().alias(_SINCE))
     # The least of both: a late event may have moved it into the past, and nothing takes a number back.
     since = F.least(_SINCE, ITEMS.known_from)
     old = seen.join(numbers, ITEMS.item_id).withColumn(ITEMS.known_from, since).drop(_SINCE)
@@ -88,7 +88,7 @@ def update_items(
         with number_rows(new, [ITEMS.known_from, ITEMS.item_id], first, ITEMS.item_index) as numbered:
             items = old.unionByName(numbered, allowMissingColumns=True)
             if dimension is not None:
-                items = items.drop(ITEMS.attributes).join(dimension, ITEMS.item_id, "left")
+                items = items.drop(*_TOLD).join(dimension, ITEMS.item_id, "left")
             yield items.select(*ITEMS.column_names)
     finally:
         seen.unpersist()
@@ -118,23 +118,6 @@ def bucket_index(buckets: Buckets) -> Column:
     number = F.conv(F.substring(F.sha2(ITEMS.item_id, 256), 1, HASH_HEX_DIGITS), 16, 10).cast("bigint")
     index = F.lit(buckets.first) + number % buckets.count
     return F.when(F.col(ITEMS.item_id) != NO_ITEM, index.cast("int"))
-
-
-def read_dimension(spark: SparkSession, items: ItemsConfig) -> DataFrame:
-    """The source's item file as item_id and attributes. Of two rows of one item the smaller by attributes stands."""
-    raw = spark.read.format(items.format).options(**items.options).load(items.path)
-    entries = [
-        part for name, sql in items.attributes.items() for part in (F.lit(name), F.expr(f"cast(({sql}) as string)"))
-    ]
-    attributes = F.map_filter(F.create_map(*entries), lambda _, value: value.isNotNull())
-    rows = raw.select(
-        F.expr(f"cast(({items.item_id}) as string)").alias(ITEMS.item_id), attributes.alias(ITEMS.attributes)
-    )
-    sorted_entries = F.array_sort(F.map_entries(ITEMS.attributes))
-    chosen = (
-        rows.where(F.col(ITEMS.item_id).isNotNull()).groupBy(ITEMS.item_id).agg(F.min(sorted_entries).alias("_entries"))
-    )
-    return chosen.select(ITEMS.item_id, F.map_from_entries("_entries").alias(ITEMS.attributes))
 
 
 def _seen(events: DataFrame, config: VocabularyConfig) -> DataFrame:

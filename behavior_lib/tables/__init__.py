@@ -2,6 +2,7 @@
 
 from behavior_lib.tables.embeddings import EVALUATIONS, ITEM_EMBEDDINGS, USER_EMBEDDINGS
 from behavior_lib.tables.events import BATCH_STATISTICS, EVENTS, EVENTS_QUARANTINE, INGEST_FILES
+from behavior_lib.tables.item_graph import ITEM_GRAPH
 from behavior_lib.tables.items import EVENT_TYPES, ITEMS
 from behavior_lib.tables.pipeline_runs import PIPELINE_RUNS
 from behavior_lib.tables.privacy import FORGOTTEN_USERS, PSEUDONYM_KEYS
@@ -21,6 +22,7 @@ ALL_TABLES: tuple[TableSpec, ...] = (
     ITEMS,
     EVENT_TYPES,
     SEQUENCES,
+    ITEM_GRAPH,
     USER_EMBEDDINGS,
     ITEM_EMBEDDINGS,
     EVALUATIONS,
@@ -38,6 +40,7 @@ __all__ = [
     "INGEST_FILES",
     "ITEMS",
     "ITEM_EMBEDDINGS",
+    "ITEM_GRAPH",
     "PIPELINE_RUNS",
     "PSEUDONYM_KEYS",
     "SEQUENCES",

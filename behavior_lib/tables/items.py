@@ -1,6 +1,6 @@
 """The stable vocabularies: items and event types, each with an index that is never given twice."""
 
-from behavior_lib.tables.spec import INT, LONG, STRING, TIMESTAMP, Column, TableSpec, map_of
+from behavior_lib.tables.spec import FLOAT, INT, LONG, STRING, TIMESTAMP, Column, TableSpec, array_of, map_of
 
 PADDING_INDEX = 0
 MASK_INDEX = 1
@@ -30,6 +30,12 @@ ITEMS = TableSpec(
             TIMESTAMP,
             "UTC time of the event by which it had been seen vocabulary.min_count times; as of a cut before it the "
             "item is a rare one. null: as first_seen",
+            nullable=True,
+        ),
+        Column(
+            "vectors",
+            map_of(STRING, array_of(FLOAT)),
+            "vectors of it that the source's item file has, by their names, as they are there",
             nullable=True,
         ),
     ),

@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from behavior_lib.data.snapshot import Snapshot
@@ -23,7 +23,7 @@ from behavior_lib.train.worker import train_rank
 _REASON, _FILE = "reason-", "reason.json"
 
 
-def run_in_task(settings: str, snapshot: str, counts: Mapping[str, NDArray[np.int64]]) -> str:
+def run_in_task(settings: str, snapshot: str, counts: Mapping[str, NDArray[Any]]) -> str:
     """Train as the rank that Horovod says. settings, snapshot: as JSON. counts: the arrays of TrainCounts.
 
     Returns the result as JSON, on every rank. Why a rank failed is left in the run's store.

@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from behavior_lib.config.train import CommunicatorName, TrainConfig
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
 from behavior_lib.errors import BehaviorError, ConfigError, EnvironmentProblem
-from behavior_lib.models.build import as_tensors
+from behavior_lib.models.build import as_tensors, blank_tensors
 from behavior_lib.train.communicator import Communicator, connect
 from behavior_lib.train.executor import reason, telling_why
 from behavior_lib.train.launch import Listener, asked_to_end, fetch
@@ -80,8 +79,7 @@ class Ranks:
         if text:
             told = json.loads(text)
             settings, snapshot = RunSettings.from_json(told["settings"]), Snapshot.from_json(told["snapshot"])
-            shapes = settings.spec.shapes()
-            counts = {name: torch.zeros(shape, dtype=torch.int64) for name, shape in shapes.items()}
+            counts = blank_tensors(settings.spec)
             store = FolderStore(settings.checkpoints_of(snapshot))
             with _asked_to_end() as should_stop, telling_why(store, self.rank):
                 self._train(settings, snapshot, counts, Silent(), should_stop)

@@ -101,8 +101,8 @@ class _Trainer:
         at_once = rows_at_once(model.spec.n_items)
         self._validation = Loader(snapshot, VALIDATION, at_once, settings.reader, settings.seed, rank, size)
         self._steps = steps_of(self._train, settings)
-        # Not in the states of a run: they are counted anew from the same rows where a run goes on.
-        start_item_graph(model, snapshot, settings, communicator)
+        # Not in the states of a run: they are read and counted anew where a run goes on.
+        start_item_graph(model, snapshot, communicator)
         start_successors(model, snapshot, settings, communicator)
         self._placed = PlacedModel(model, settings, communicator.local_rank)
         self._optimizer = Optimizer(model, settings)

@@ -54,6 +54,8 @@ def plan(config: Config, counts: TrainCounts, folder: Path, origin: Origin | Non
             "prefixes": list(model.prefixes),
             "item_attributes": list(model.item_attributes),
             "attribute_values": counts.attribute_values,
+            "item_vectors": list(model.item_vectors),
+            "vector_widths": counts.vector_widths,
             "session_gap": _session_gap(config),
         }
     )
@@ -137,10 +139,12 @@ def _check(config: Config) -> None:
         raise ConfigError("train.stop_after cannot be", value=train.stop_after, mend=mend)
     if not 0 <= train.average < 1:
         raise ConfigError("train.average must be at least 0 and below 1", value=train.average, mend="try 0.999")
-    if model.item_attributes and train.table_optimizer is TableOptimizerName.rowwise:
-        # What the values add to all items makes every row's gradient dense.
-        mend = "--set train.table_optimizer=dense, or leave model.item_attributes empty"
-        raise ConfigError("row-wise tables take no item attributes", value=model.item_attributes, mend=mend)
+    dense = {"attributes": model.item_attributes, "vectors": model.item_vectors}
+    for what, names in dense.items():
+        if names and train.table_optimizer is TableOptimizerName.rowwise:
+            # What they add to all items makes every row's gradient dense.
+            mend = f"--set train.table_optimizer=dense, or leave model.item_{what} empty"
+            raise ConfigError(f"row-wise tables take no item {what}", value=names, mend=mend)
     _check_model(model)
 
 
@@ -148,6 +152,8 @@ def _check_model(model: ModelConfig) -> None:
     check_objectives(model.name, model.pooling.value, model.objectives)
     if model.successors < 0:
         raise ConfigError("model.successors is less than 0", value=model.successors, mend="0 leaves the path out")
+    if len(set(model.item_vectors)) < len(model.item_vectors):
+        raise ConfigError("model.item_vectors names one twice", value=model.item_vectors, mend="name each once")
     if not 0 <= model.calibration <= 1:
         mend = "the paper of gbce has 0.75"
         raise ConfigError("model.calibration must be from 0 to 1", value=model.calibration, mend=mend)

@@ -70,7 +70,8 @@ class RunSettings:
 
     folder: what the processes tell each other; it also holds the snapshot's file list and the counts of the train
     split, made once by the driver. checkpoints: path or URI of the states of runs, each in a folder of its own.
-    attributes: hash of the items' values, where they are read. The others mean what they mean in TrainConfig.
+    attributes: hash of the items' values and given vectors, where they are read. The others mean what they mean in
+    TrainConfig.
     """
 
     spec: ModelSpec

@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from behavior_lib.data.item_graph import Graph
 from behavior_lib.data.loader import Loader
 from behavior_lib.data.snapshot import Snapshot
-from behavior_lib.models.base import SequenceModel
+from behavior_lib.errors import ConfigError, DataRefused
+from behavior_lib.models.base import ModelSpec, SequenceModel
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.cooccurrence import cooccurrence_vectors
+from behavior_lib.models.encoders import reads_graph
 from behavior_lib.models.instants import instant_numbers
-from behavior_lib.models.transitions import Transitions
+from behavior_lib.tables import ITEM_GRAPH
 from behavior_lib.tables.items import FIRST_INDEX
 from behavior_lib.tables.sequences import TRAIN
 from behavior_lib.train.communicator import Communicator
@@ -21,7 +24,6 @@ from behavior_lib.train.settings import FitSettings
 
 ROWS_AT_ONCE = 512
 MOST_EVENTS = 20_000_000  # that are counted; 1 GB while they are
-MOST_PAIRS = 10_000_000  # of items in neighbouring instants that are counted; 2 GB while they are
 
 
 def start_from_cooccurrence(
@@ -56,23 +58,34 @@ def turned(vectors: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
     return found
 
 
-def start_item_graph(
-    model: SequenceModel, snapshot: Snapshot, settings: FitSettings, communicator: Communicator
-) -> None:
-    """Give the model's item graph, where it has one, what follows what in train, on all ranks alike.
+def check_graph(spec: ModelSpec, snapshot: Snapshot) -> Graph | None:
+    """The graph that a model of the spec reads; None where it reads none.
 
-    Rank 0 reads the train split once. The model is on the CPU.
+    Raises DataRefused where there is none of these sequences, ConfigError where it has too few neighbours.
+    """
+    if not reads_graph(spec.name):
+        return None
+    if snapshot.graph is None:
+        mend = "--set sequences.neighbours=50 and run build_sequences"
+        raise DataRefused(f"{spec.name} needs the item graph of these sequences", where=ITEM_GRAPH.name, mend=mend)
+    if snapshot.graph.kept < spec.neighbours:
+        mend = f"--set model.neighbours={snapshot.graph.kept}, or more sequences.neighbours and build_sequences"
+        raise ConfigError("model.neighbours is more than item_graph keeps", value=spec.neighbours, mend=mend)
+    return snapshot.graph
+
+
+def start_item_graph(model: SequenceModel, snapshot: Snapshot, communicator: Communicator) -> None:
+    """Give the model's item graph, where it has one, the edges of the snapshot's, on all ranks alike.
+
+    Rank 0 reads them. The model is on the CPU. Raises as `check_graph`.
     """
     graph = model.item_graph()
     if graph is None:
         return
     if communicator.rank == 0:
-        transitions = Transitions(model.spec.n_items)
-        for item, instant in _events(model, snapshot, settings, communicator.alive):
-            transitions.add(item, instant)
-            if len(transitions) >= MOST_PAIRS:
-                break
-        graph.take(*transitions.edges(model.spec.neighbours))
+        spec, found = model.spec, check_graph(model.spec, snapshot)
+        if found is not None:
+            graph.take(*map(torch.from_numpy, found.edges(spec.graph, spec.neighbours, spec.n_items)))
     edges = int(communicator.share("graph", str(len(graph.edge_weight))))
     if communicator.rank:
         graph.make_room(edges)

@@ -36,10 +36,10 @@ _COLUMNS = 4  # of a row that are as wide as a history
 class Estimate:
     """A run before it starts. parameters: numbers that are learned. steps: of one worker over all epochs.
 
-    state_mb: weights, gradients (but those of sparse tables), moments, averages and counts of successors of one worker,
-    exactly. loader_mb: at most, for the rows that are mixed, while a pool is put together. step_mb: what the tried
-    steps took beside those. step_seconds: median of the tried steps on one worker with its threads. seconds: all
-    steps at that pace, without validation and without waiting for other workers.
+    state_mb: weights, gradients (but those of sparse tables), moments, averages, counts of successors and given vectors
+    of one worker, exactly. loader_mb: at most, for the rows that are mixed, while a pool is put together. step_mb: what
+    the tried steps took beside those. step_seconds: median of the tried steps on one worker with its threads. seconds:
+    all steps at that pace, without validation and without waiting for other workers.
     """
 
     parameters: int
@@ -100,7 +100,7 @@ def overfit(run: RunSettings, snapshot: Snapshot, counts: TrainCounts, steps: in
 def _begin(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> tuple[PlacedModel, Optimizer]:
     torch.manual_seed(run.fit.seed)
     model = build_model(run.spec, **as_tensors(counts.arrays()))
-    start_item_graph(model, snapshot, run.fit, SingleProcess())
+    start_item_graph(model, snapshot, SingleProcess())
     start_successors(model, snapshot, run.fit, SingleProcess())
     placed = PlacedModel(model, run.fit)
     return placed, Optimizer(placed.model, run.fit)
@@ -127,6 +127,7 @@ def _threads(number: int) -> Iterator[None]:
 def _state_bytes(placed: PlacedModel, optimizer: Optimizer) -> int:
     sparse = sparse_tables(placed.model)
     gradients = [weight for name, weight in placed.model.named_parameters() if name not in sparse]
-    counts = [] if placed.model.successors is None else placed.model.successors.buffers()
-    tensors = [*gradients, *counts, *optimizer.tensors().values()]
+    parts = (part for part in (placed.model.successors, placed.model.given) if part is not None)
+    buffers = (buffer for part in parts for buffer in part.buffers())
+    tensors = [*gradients, *buffers, *optimizer.tensors().values()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

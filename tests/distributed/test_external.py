@@ -24,7 +24,7 @@ from behavior_lib.train.launch import launch
 from behavior_lib.train.plan import plan
 from behavior_lib.train.store import FolderStore
 from tests.distributed.external_job import Unwritten
-from tests.sequences_example import ATTRIBUTES, frame, habits, histories, with_values, write
+from tests.sequences_example import ATTRIBUTES, VECTORS, frame, habits, histories, with_values, write
 
 pytestmark = pytest.mark.distributed
 ROOT = Path(__file__).parents[2]
@@ -39,6 +39,7 @@ SETTINGS = (
     "model.dimension=16",
     "model.window=8",
     ATTRIBUTES,
+    VECTORS,
 )
 LAUNCHERS = {
     "torch": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"],
@@ -92,6 +93,7 @@ def test_ranks_of_another_launcher_train_the_same_weights(table, wanted, tmp_pat
     found = weights(told[0]["checkpoint"])
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     assert int(found["attributes.value_index"].max()) == 7  # rank 1 has them of rank 0
+    assert float(found["given.given"].min()) == -(found["item_counts"].numel() - 1) / 4
 
 
 def test_ranks_end_with_a_rank_0_that_refuses(tmp_path):

@@ -15,12 +15,12 @@ import pytest
 from behavior_lib.cli import load_job
 from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.spark.sequences import lay_out
-from behavior_lib.tables import SEQUENCES
+from behavior_lib.tables import ITEM_GRAPH, SEQUENCES
 from tests.jobs.small_source import line
 
 pytestmark = pytest.mark.spark
 
-SETTINGS = ["sequences.length=4", "sequences.stride=3", "sequences.files=2"]
+SETTINGS = ["sequences.length=4", "sequences.stride=3", "sequences.files=2", "sequences.neighbours=3"]
 CUTS = ["split.validation=2017-01-05", "split.test=2017-01-08"]
 WHOLE = ["sequences.row_group=3"]
 
@@ -36,6 +36,13 @@ def stored(shop: Any, version: int) -> dict[str, list[pa.Table]]:
     """The rows of a version as they lie in its files, by split."""
     files = Snapshot.resolve(shop.tables.location(SEQUENCES), version).files
     return {split: [pq.ParquetFile(file.path).read() for file in of_split] for split, of_split in files.items()}
+
+
+def edges(shop: Any, told: dict[str, Any]) -> list[Any]:
+    """The rows of the item graph, which is that of the sequences that were written with it."""
+    rows = shop.tables.read(ITEM_GRAPH, told["tables"]["item_graph"]).collect()
+    assert {(row.sequences_version, row.kept) for row in rows} == {(told["tables"]["sequences"], 3)}
+    return sorted(row[: len(ITEM_GRAPH.key) + 3] for row in rows)
 
 
 def build(shop: Any, *settings: str) -> tuple[dict[str, Any], dict[str, list[pa.Table]]]:
@@ -60,11 +67,21 @@ def test_an_increment_makes_its_users_again_and_equals_a_whole_build(shop, sourc
     told, second = build(shop, *settings)
     assert told["metrics"]["users_made_again"] == 3
     assert second != first
+    graph = edges(shop, told)
+    assert {row[:2] for row in graph} == {("train", "next")}
 
     whole, expected = build(shop, *settings, *WHOLE)
     assert "users_made_again" not in whole["metrics"]
     assert second == expected
+    assert graph == edges(shop, whole)
     assert second.keys() == {"train", "validation", "test"}
+
+    # What comes after the cut is in no edge.
+    source(third_json=line(user="a", item="p", time="2017-01-09 10:00:00") + line(user="a", item="z"))
+    shop.run("ingest", *settings)
+    told, third = build(shop, *settings)
+    assert third["test"] == second["test"]
+    assert edges(shop, told) == graph
 
 
 def test_a_table_from_before_first_event_times_is_made_again(shop, source, monkeypatch):
@@ -76,7 +93,7 @@ def test_a_table_from_before_first_event_times_is_made_again(shop, source, monke
     older = replace(SEQUENCES, columns=tuple(column for column in SEQUENCES.columns if column.name != time))
     with monkeypatch.context() as before:
         before.setattr(load_job("build_sequences"), "SEQUENCES", older)
-        before.setattr(load_job("build_sequences"), "lay_out", lambda rows, files: lay_out(rows.drop(time), files))
+        before.setattr(load_job("build_sequences"), "lay_out", lambda *given: lay_out(*given).drop(time))
         _, first = build(shop, *settings)
     assert time not in first["train"][0].column_names
     assert {row[time] for row in shop.tables.read(SEQUENCES).collect()} == {None}
@@ -98,6 +115,10 @@ def test_a_moved_cut_and_other_configuration_make_all_again(shop, source):
         shop.run(job, *settings)
     told, rows = build(shop, *settings)
     assert (told["test_cut"], "users_made_again" in told["metrics"]) == ("2017-01-11T00:00:00", False)
+    told, _ = build(shop, *settings, "split.refit=true")
+    assert {row[0] for row in edges(shop, told)} == {"train", "refit"}
+    told, _ = build(shop, *settings, "sequences.neighbours=0")
+    assert "item_graph" not in told["tables"]
     cuts = {str(value) for table in rows["test"] for value in table["as_of"].to_pylist()}
     assert cuts == {"2017-01-11 00:00:00+00:00"}
 

@@ -21,6 +21,7 @@ from behavior_lib.tables import (
     EVENTS_QUARANTINE,
     FORGOTTEN_USERS,
     INGEST_FILES,
+    ITEM_GRAPH,
     ITEMS,
     PIPELINE_RUNS,
     SEQUENCES,
@@ -37,7 +38,13 @@ pytestmark = [pytest.mark.spark, pytest.mark.slow]
 SECRET = "a secret that is long enough to be one"
 KEYS = "privacy.keys.v1=env:BEHAVIOR_KEY"
 DAYS = sorted((DATA / "online_retail").glob("*.csv"))
-RETAIL = ("source=online_retail", "split.validation=2011-02-10", "split.test=2011-02-11", KEYS)
+RETAIL = (
+    "source=online_retail",
+    "split.validation=2011-02-10",
+    "split.test=2011-02-11",
+    "sequences.neighbours=100000",
+    KEYS,
+)
 # One bought on two of the days, one made the newest event of all.
 PEOPLE = ("13319", "13725")
 
@@ -86,6 +93,10 @@ def content(tables: Tables) -> dict[str, list]:
         {**row.asDict(), "item_index": names(row.item_index), "target_index": sorted(map(str, names(row.target_index)))}
         for row in tables.read(SEQUENCES).collect()
     ]
+    rows[ITEM_GRAPH.name] = [
+        (row.split, row.kind, *names([row.item_index, row.neighbour_index]), row["count"], row.weight)
+        for row in tables.read(ITEM_GRAPH).collect()
+    ]
     return {name: sorted(map(repr, values)) for name, values in rows.items()}
 
 
@@ -108,6 +119,7 @@ def test_the_next_jobs_end_in_the_tables_of_people_who_were_never_there(shop, sp
     assert told["metrics"]["rows_events"] == len({tuple(line.values()) for line in lines})
     assert told["metrics"]["rows_user_embeddings"] == 2
     check_disk(shop, told)
+    assert shop.tables.read(ITEM_GRAPH).count() == 0
     again = shop.run("forget_users", *RETAIL, f"forget.ids={path}")
     assert (again["status"], again["proof"]["hits"]) == ("unchanged", 0)
     check_return(shop, lines)

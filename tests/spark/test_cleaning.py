@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import functions as F
 
-from behavior_lib.config.source import ItemsConfig, OutlierTest, Policy, RuleConfig, SourceConfig
+from behavior_lib.config.source import OutlierTest, Policy, RuleConfig, SourceConfig
 from behavior_lib.errors import ConfigError
 from behavior_lib.spark.canonical import canonical, key_carries_time
 from behavior_lib.spark.clean import BROKEN, accepted, judge, rejected
@@ -270,14 +270,3 @@ def test_hidden_files_are_no_data(spark, tmp_path: Path):
         (tmp_path / name).write_text("{}")
     found = find_files(spark, str(tmp_path))
     assert [(file.path.rsplit("/", 1)[-1], file.size_bytes) for file in found] == [("a.json", 2)]
-
-
-def test_item_files_give_one_row_an_item(spark, tmp_path: Path):
-    from behavior_lib.spark.vocabulary import read_dimension
-
-    (tmp_path / "items.csv").write_text("sku,name\na,Apple\na,Aardvark\nb,\n")
-    items = ItemsConfig(
-        format="csv", path=str(tmp_path), item_id="sku", options={"header": "true"}, attributes={"name": "name"}
-    )
-    rows = {row.item_id: row.attributes for row in read_dimension(spark, items).collect()}
-    assert rows == {"a": {"name": "Aardvark"}, "b": {}}

@@ -13,7 +13,7 @@ from behavior_lib.models.build import load_model
 from behavior_lib.spark.launch import launch_in_tasks
 from behavior_lib.train.launch import launch
 from behavior_lib.train.plan import plan
-from tests.sequences_example import ATTRIBUTES, frame, habits, histories, with_values, write
+from tests.sequences_example import ATTRIBUTES, VECTORS, frame, habits, histories, with_values, write
 
 pytestmark = [pytest.mark.spark, pytest.mark.distributed]
 SETTINGS = (
@@ -24,6 +24,7 @@ SETTINGS = (
     "model.dimension=16",
     "model.window=8",
     ATTRIBUTES,
+    VECTORS,
 )
 
 
@@ -62,6 +63,8 @@ def test_tasks_train_what_processes_train(spark, snapshot, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert torch.equal(first["attributes.value_index"], torch.from_numpy(counts.attributes))
     assert (first["attributes.vectors.weight"][3:].abs().sum(1) > 0).all()
+    assert torch.equal(first["given.given"], torch.from_numpy(counts.vectors["text"]))
+    assert (first["given.projections.of_text"] != 0).all()
 
 
 # Horovod's own thread ends with an error when the Spark job that it waits for is cancelled.

@@ -1,5 +1,6 @@
 """What the configuration says reaches the run, key by key."""
 
+import json
 from dataclasses import fields, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from behavior_lib.config.train import TrainConfig
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import ModelSpec
+from behavior_lib.models.build import blank_tensors
 from behavior_lib.train.plan import plan
 from behavior_lib.train.settings import FitSettings, RunSettings
 
@@ -32,6 +34,7 @@ def test_every_field_of_a_run_is_a_key_or_worked_out_here():
         "n_items",
         "n_event_types",
         "attribute_values",
+        "vector_widths",
     }
     assert names(FitSettings) - names(TrainConfig) == {"seed", "tokens_per_row", "k", "keeps_newest", "origin"}
     assert names(RunSettings) - names(TrainConfig) == {"spec", "fit", "folder", "attributes"}
@@ -49,6 +52,11 @@ def test_a_refit_keeps_its_newest_epoch(tmp_path):
             "train.table_optimizer=rowwise model.item_attributes=[brand]",
             r"row-wise tables take no item attributes: \['brand'\]; --set train\.table_optimizer=dense",
         ),
+        (
+            "train.table_optimizer=rowwise model.item_vectors=[text]",
+            r"row-wise tables take no item vectors: \['text'\]; --set train\.table_optimizer=dense, or leave",
+        ),
+        ("model.item_vectors=[text,text]", r"model.item_vectors names one twice: \['text', 'text'\]"),
         ("model.successors=-1", "model.successors is less than 0: -1; 0 leaves the path out"),
     ],
 )
@@ -117,3 +125,28 @@ def test_values_of_items_reach_the_model_and_tell_runs_apart(tmp_path):
     assert one.spec == other.spec
     assert one.checkpoints_of(files) == run(values, "brand", "size").checkpoints_of(files)
     assert len({each.checkpoints_of(files) for each in (one, other, none)}) == 3
+
+
+def test_given_vectors_reach_the_model_and_tell_runs_apart(tmp_path):
+    def run(vectors, values=None):
+        paths = [f"paths.{name}={tmp_path / name}" for name in ("raw", "warehouse", "var")]
+        attributes = [] if values is None else ["model.item_attributes=[brand]"]
+        config = load("test", "train", [*paths, *attributes, f"model.item_vectors={list(vectors)}"]).config
+        counts = replace(COUNTS, vectors=vectors, attributes=values)
+        return counts, plan(config, counts, tmp_path)
+
+    text, picture = (np.arange(5 * width, dtype=np.float32).reshape(5, width) for width in (3, 2))
+    counts, both = run({"text": text, "picture": picture})
+    assert (both.spec.item_vectors, both.spec.vector_widths) == (["text", "picture"], [3, 2])
+    assert both.spec.shapes() == {"item_counts": (5,), "given_vectors": (5, 5)}
+    np.testing.assert_array_equal(counts.arrays()["given_vectors"], np.concatenate([text, picture], 1))
+    assert ModelSpec.from_json(json.loads(json.dumps(both.spec.as_json()))) == both.spec
+    blank = blank_tensors(both.spec)
+    assert {name: (*tensor.shape, str(tensor.dtype)) for name, tensor in blank.items()} == {
+        "item_counts": (5, "torch.int64"),
+        "given_vectors": (5, 5, "torch.float32"),
+    }
+    values, files = np.array([[0]] * 3 + [[3], [4]]), Snapshot("/tables/sequences", 1, {})
+    runs = [run({}), run({"text": text}), run({"text": text + 1}), run({"text": text}, values), run({}, values)]
+    assert len({each.checkpoints_of(files) for _, each in runs}) == 5
+    assert run({"text": text.copy()})[1].checkpoints_of(files) == runs[1][1].checkpoints_of(files)

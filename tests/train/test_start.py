@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from behavior_lib.data.snapshot import Snapshot, count_train
-from behavior_lib.models import transitions
+from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import build_model
-from behavior_lib.models.transitions import Transitions
 from behavior_lib.train import start, trial
 from behavior_lib.train.communicator import SingleProcess
 from behavior_lib.train.loop import fit
 from behavior_lib.train.settings import RunSettings
 from behavior_lib.train.start import start_from_cooccurrence, start_item_graph
 from behavior_lib.train.store import FolderStore
-from tests.sequences_example import frame, habits, histories, write
+from tests.sequences_example import frame, habits, histories, with_graph, write
 from tests.train.test_fit import SETTINGS, Watcher, best_model
+from tests.transitions_oracle import Transitions
 
 LENGTH = 8
 
@@ -34,7 +34,7 @@ def snapshot(lists, tmp_path_factory):
     path = tmp_path_factory.mktemp("tables") / "sequences"
     rows = histories(lists, LENGTH)
     version = write(path, frame(rows, "train"), frame(rows, "validation", [items[:2] for items in lists]))
-    return Snapshot.resolve(str(path), version)
+    return with_graph(Snapshot.resolve(str(path), version), path.parent / "item_graph", lists)
 
 
 def new_model(snapshot, name="gat", **changes):
@@ -52,28 +52,30 @@ def expected(lists, n_items, neighbours=2):
     return found.edges(neighbours)
 
 
-def test_the_graph_is_that_of_train(snapshot, lists, monkeypatch):
-    monkeypatch.setattr(start, "ROWS_AT_ONCE", 7)
+def test_the_graph_is_that_of_train(snapshot, lists):
     model = new_model(snapshot)
-    start_item_graph(model, snapshot, SETTINGS, SingleProcess())
+    start_item_graph(model, snapshot, SingleProcess())
     index, weight = expected(lists, model.spec.n_items)
     assert torch.equal(model.item_graph().edge_index, index)
     assert torch.equal(model.item_graph().edge_weight, weight)
     assert len(weight) > model.spec.n_items
     plain = new_model(snapshot, "gru")
     assert plain.item_graph() is None
-    start_item_graph(plain, snapshot, SETTINGS, SingleProcess())
+    start_item_graph(plain, replace(snapshot, graph=None), SingleProcess())
 
 
-def test_counting_ends_where_it_would_take_too_much(snapshot, monkeypatch):
-    monkeypatch.setattr(start, "ROWS_AT_ONCE", 7)
-    monkeypatch.setattr(start, "MOST_PAIRS", 10)
-    monkeypatch.setattr(transitions, "PAIRS_AT_ONCE", 5)
-    counted = []
-    add = Transitions.add
-    monkeypatch.setattr(Transitions, "add", lambda self, *told: counted.append(len(told[0])) or add(self, *told))
-    start_item_graph(new_model(snapshot), snapshot, SETTINGS, SingleProcess())
-    assert counted == [55]  # six rows of eight events and one of seven
+def test_a_graph_that_is_not_there_or_too_small_is_refused_with_the_mend(snapshot, lists, tmp_path):
+    without = replace(snapshot, graph=None)
+    with pytest.raises(
+        DataRefused,
+        match="gat needs the item graph of these sequences in item_graph; --set sequences.neighbours=50 and run build_",
+    ):
+        start_item_graph(new_model(snapshot), without, SingleProcess())
+    small = with_graph(snapshot, tmp_path / "graph", lists, 1)
+    sentence = "model.neighbours is more than item_graph keeps: 2; --set model.neighbours=1, or more sequences.neigh"
+    with pytest.raises(ConfigError, match=sentence):
+        start_item_graph(new_model(snapshot), small, SingleProcess())
+    start_item_graph(new_model(snapshot, neighbours=1), small, SingleProcess())
 
 
 class Other(SingleProcess):
@@ -92,13 +94,12 @@ class Other(SingleProcess):
             own.copy_(given)
 
 
-def test_other_ranks_get_the_graph_of_rank_0(snapshot, monkeypatch):
+def test_other_ranks_get_the_graph_of_rank_0(snapshot):
     first, second = new_model(snapshot), new_model(snapshot)
-    start_item_graph(first, snapshot, SETTINGS, SingleProcess())
+    start_item_graph(first, snapshot, SingleProcess())
     graph = first.item_graph()
-    monkeypatch.setattr(start, "Loader", None)  # it reads nothing
     other = Other(str(len(graph.edge_weight)), [graph.edge_index, graph.edge_weight])
-    start_item_graph(second, snapshot, SETTINGS, other)
+    start_item_graph(second, replace(snapshot, graph=None), other)  # it reads nothing
     assert torch.equal(second.item_graph().edge_index, graph.edge_index)
     assert torch.equal(second.item_graph().mirror, graph.mirror)
 

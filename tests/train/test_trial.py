@@ -1,6 +1,6 @@
 """What is told of a run before it starts is what it then takes."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from behavior_lib.train.loop import fit
 from behavior_lib.train.plan import plan
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.trial import estimate, overfit
-from tests.sequences_example import frame, habits, histories, write
+from tests.sequences_example import VECTORS, frame, habits, histories, with_graph, with_values, write
 from tests.train.test_fit import Watcher, new_model
 
 
@@ -27,7 +27,7 @@ def snapshot(tmp_path):
         frame(histories(lists, 12), "train"),
         frame(histories(lists, 12), "validation", [sorted(items) for items in own]),
     )
-    return Snapshot.resolve(str(tmp_path / "t"), version)
+    return with_graph(Snapshot.resolve(str(tmp_path / "t"), version), tmp_path / "item_graph", lists)
 
 
 def planned(tmp_path, counts, *changes):
@@ -55,6 +55,17 @@ def test_steps_and_sizes_are_those_of_the_run(snapshot, tmp_path):
     assert found.loader_mb == (2 * (64 * 8 + 75) + 2 * 75) * 12 * 4 * 4 / 2**20
     assert found.seconds == found.steps * found.step_seconds > 0
     assert set(asdict(found)) == set(found.as_metrics())
+
+
+def test_given_vectors_count_as_memory_and_their_projections_as_parameters(snapshot, tmp_path):
+    counts = count_train(snapshot)
+    given = with_values(counts).vectors
+    plain = estimate(planned(tmp_path, counts), snapshot, counts)
+    counts = replace(counts, vectors=given)
+    found = estimate(planned(tmp_path, counts, VECTORS), snapshot, counts)
+    projection = 16 * 3
+    assert found.parameters - plain.parameters == projection
+    assert (found.state_mb - plain.state_mb) * 2**20 == pytest.approx(4 * (5 * projection + 1 + given["text"].size))
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -182,6 +182,11 @@ def test_a_source_is_read_with_its_defaults(tmp_path: Path):
         ),
         (
             "key:",
+            "items: {format: csv, path: x, item_id: y, vectors: {a.b: z}}\nkey:",
+            "a vector has no plain name in items.vectors of source shop.yaml: 'a.b'; letters, digits and _ make a name",
+        ),
+        (
+            "key:",
             "rules: [{id: a, keep_if: x, else: clip}]\nkey:",
             "only range and outlier can clip in rule a of source shop.yaml: 'keep_if'",
         ),

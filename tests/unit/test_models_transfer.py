@@ -25,7 +25,8 @@ def model_of(counts, n_event_types, seed, name="transformer", **changes):
     spec = ModelSpec(name, n_items=len(counts), n_event_types=n_event_types, **{**SIZES, **WORDS, **changes})
     torch.manual_seed(seed)
     values = torch.stack([3 + torch.arange(len(counts)) % 2], 1) if spec.item_attributes else None
-    return build_model(spec, counts, values).eval()
+    given = torch.randn(spec.n_items, sum(spec.vector_widths)) if spec.item_vectors else None
+    return build_model(spec, counts, values, given).eval()
 
 
 def randomised(model, seed=9):
@@ -103,6 +104,39 @@ def test_what_values_gave_an_item_is_then_its_own():
     before = weights(other)
     other.start_from(old, torch.arange(8), torch.arange(5))
     assert torch.equal(other.attributes.networks[0][0].weight, before["attributes.networks.0.0.weight"])
+
+
+def test_projections_are_taken_by_name_and_items_that_both_know_stay_where_they_were():
+    old = randomised(model_of(COUNTS, 5, 1, item_vectors=["text", "sound"], vector_widths=[3, 2]))
+    new = model_of(COUNTS, 5, 2, item_vectors=["picture", "text"], vector_widths=[2, 3])
+    before = weights(new)
+    new.start_from(old, ITEMS, TYPES)
+    taken = old.given.projections["of_text"]
+    assert torch.equal(new.given.projections["of_text"], taken)
+    assert torch.equal(new.given.projections["of_picture"], torch.zeros(8, 2))
+    # Item 6 is new: where its own vector and its text say. Items 3, 4 and 7 are 5, 3 and 4 of the old model.
+    assert_close(new.item_vectors()[6], before["items.weight"][6] + taken @ new.given.given[6, 2:])
+    known = COUNTS[[5, 3, 4]] > 0
+    assert known.tolist() == [False, True, True]
+    assert_close(new.item_vectors()[[4, 7]], old.item_vectors()[[3, 4]], rtol=0, atol=1e-5)
+    assert_close(new.item_vectors()[3], before["items.weight"][3] + taken @ new.given.given[3, 2:])
+
+    wider = model_of(COUNTS, 5, 2, item_vectors=["text"], vector_widths=[4])
+    wider.start_from(old, ITEMS, TYPES)
+    assert not wider.given.projections["of_text"].any()
+    without = model_of(COUNTS, 5, 2)
+    without.start_from(old, ITEMS, TYPES)
+    assert torch.equal(without.items.weight[[4, 7]], old.item_vectors()[[3, 4]])
+
+
+def test_item_vectors_to_start_from_are_then_those_of_the_items():
+    model = randomised(model_of(COUNTS, 5, 1, item_vectors=["text"], vector_widths=[3]))
+    before = model.item_vectors().detach()
+    start = torch.randn(len(COUNTS), 8)
+    start[4] = 0
+    model.start_item_vectors(start)
+    for item, wanted in ((3, start), (4, before), (5, before), (6, start), (7, start)):
+        assert_close(model.item_vectors()[item], wanted[item], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted({values["name"] for values in VARIANTS.values()}))

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from behavior_lib.models import transitions
 from behavior_lib.models.build import build_model, load_model, save_model
 from behavior_lib.models.graph import gathered
-from behavior_lib.models.transitions import ItemGraph, Transitions
+from behavior_lib.models.transitions import ItemGraph
+from tests import transitions_oracle as transitions
 from tests.encoders_example import N_ITEMS, fill, rows, spec_of
+from tests.transitions_oracle import Transitions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
