@@ -28,7 +28,9 @@ SOURCES = Path(__file__).parent / "sources"
 REFIT_TEST = "refit_test"  # the figure on test of the model that was trained once more, up to its cut
 POPULARITY_ALONE = ("evaluate.baselines=[popularity]", "evaluate.gate=[popularity]")
 REFUSED = 3  # the gate did not open; the figures are in the table all the same
-# What a line of `--models` stands for; a name that is not here is a model.name.
+BESIDE = 0.1  # the weight of an objective beside next_item
+GRAPHS, WITH_GRAPH = ("gcn", "gat"), "sequences.neighbours=50"
+# What a name of `--models` stands for; one that is not here is a model.name.
 ATTRIBUTES = ("model.item_attributes=[product_type, product_category]",)
 PLAIN = ("model.repeat_path=false", "model.successors=0")
 MODELS: dict[str, tuple[str, ...]] = {
@@ -69,6 +71,12 @@ DATA: dict[str, DataSet] = {
 }
 
 
+def settings_of(model: str) -> tuple[str, ...]:
+    """The settings of a name of `--models`; `NAME+OBJECTIVE` learns the objective too."""
+    name, *objectives = model.split("+")
+    return (*MODELS.get(name, (f"model.name={name}",)), *(f"model.objectives.{each}={BESIDE}" for each in objectives))
+
+
 def main_words(place: Path, data: DataSet) -> list[str]:
     """Settings of all jobs on one data set, whose raw files and tables lie below `place`."""
     paths = {"var": place, "raw": place / "raw", "warehouse": place / "warehouse"}
@@ -98,28 +106,27 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
 
 def contest(place: Path, data: DataSet, arguments: argparse.Namespace) -> dict[str, Any]:
     """Every model with every seed on one data set; the baselines beside the first."""
-    words = [*main_words(place, data), "split.refit=true"]
+    words = [*main_words(place, data), f"split.refit={str(arguments.refit).lower()}"]
+    if any(model.split("+")[0] in GRAPHS for model in arguments.models):
+        words.append(WITH_GRAPH)
     for job in ("ingest", "sessionize", "build_sequences"):
         run_here(job, as_words(words))
     figures: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for model in arguments.models:
         for seed in arguments.seeds:
             registered = f"{model}-{seed}-{time.time_ns()}"
-            chosen = MODELS.get(model, (f"model.name={model}",))
             own = [*words, f"seed={seed}", f"mlflow.model_name={registered}"]
-            settings = [*own, *data.training, *arguments.set, *chosen]
+            settings = [*own, *data.training, *arguments.set, *settings_of(model)]
+            if arguments.budget:
+                settings += epochs_within(arguments.budget, settings)
             started = time.monotonic()
             trained = run_here("train", as_words(settings))
             seconds = time.monotonic() - started
             evaluate([*own, *POPULARITY_ALONE] if figures else own)
             found = figures_of(place, registered)
-            # Once more, as long as was best on validation, on the rows up to the test cut.
-            again = [f"mlflow.model_name={registered}-refit", "train.split=refit"]
-            epochs = int(trained["metrics"]["best_epoch"]) + 1
-            run_here("train", as_words([*settings, *again, f"train.stop_after={epochs}"]))
-            evaluate([*own, *again, *POPULARITY_ALONE])
-            knows_more = figures_of(place, f"{registered}-refit")[MODEL]
-            found[MODEL] |= {REFIT_TEST: knows_more[TEST], f"{REFIT_TEST}_error": knows_more[f"{TEST}_error"]}
+            if arguments.refit:
+                best_epoch = int(trained["metrics"]["best_epoch"])
+                found[MODEL] |= refit(place, registered, own, [*settings, f"train.stop_after={best_epoch + 1}"])
             for method, values in found.items():
                 if method == MODEL:
                     figures[model].append({"seed": seed, "seconds": round(seconds, 1), **values})
@@ -127,6 +134,22 @@ def contest(place: Path, data: DataSet, arguments: argparse.Namespace) -> dict[s
                     figures[method].append({"is_baseline": True, **values})
             say(f"{model}, seed {seed}: {found[MODEL]}")
     return {"methods": dict(figures)}
+
+
+def epochs_within(budget: float, settings: Sequence[str]) -> list[str]:
+    """Settings for as many epochs as fit into so many seconds, by the pace of a few steps; at least one."""
+    tried = run_here("train", [*as_words([*settings, "train.epochs=1"]), "--dry-run"])
+    epochs = max(1, round(budget / tried["metrics"]["seconds"]))
+    return [f"train.epochs={epochs}", f"train.patience={epochs}"]
+
+
+def refit(place: Path, registered: str, own: Sequence[str], settings: Sequence[str]) -> dict[str, float]:
+    """Train once more on the rows up to the test cut, as long as `settings` say. Returns the figure on test."""
+    again = [f"mlflow.model_name={registered}-refit", "train.split=refit"]
+    run_here("train", as_words([*settings, *again]))
+    evaluate([*own, *again, *POPULARITY_ALONE])
+    found = figures_of(place, f"{registered}-refit")[MODEL]
+    return {REFIT_TEST: found[TEST], f"{REFIT_TEST}_error": found[f"{TEST}_error"]}
 
 
 def evaluate(settings: Iterable[str]) -> None:
@@ -157,13 +180,13 @@ def mean(runs: Sequence[Mapping[str, Any]], split: str) -> tuple[float, float]:
 def best(methods: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """The best model and the best baseline, both chosen on validation, and what they reach on test.
 
-    Baselines count all that is known before the test cut; so the model's figure is that of its refit.
+    Baselines count all that is known before the test cut; so the model's figure is that of its refit, if there is one.
     """
     told = {}
     for kind, is_baseline in (("model", False), ("baseline", True)):
         those = {name: runs for name, runs in methods.items() if bool(runs[0].get("is_baseline")) is is_baseline}
         name = max(those, key=lambda name: mean(those[name], VALIDATION)[0])
-        value, error = mean(those[name], TEST if is_baseline else REFIT_TEST)
+        value, error = mean(those[name], REFIT_TEST if REFIT_TEST in those[name][0] else TEST)
         told[kind] = {"name": name, HEADLINE: round(value, 4), "standard_error": round(error, 4)}
     return told
 
@@ -204,9 +227,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks quality", description=__doc__)
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=["complete_journey"])
     parser.add_argument("--reviews", type=Path, metavar="FILE", help="of sequences, for the data set reviews")
-    parser.add_argument("--models", nargs="+", default=["default"], help=f"{', '.join(MODELS)}, or a model.name")
+    names = f"{', '.join(MODELS)}, or a model.name; each with +OBJECTIVE"
+    parser.add_argument("--models", nargs="+", default=["default"], help=names)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="more settings of every training")
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help="of training, each model; else by train.epochs")
+    parser.add_argument("--no-refit", dest="refit", action="store_false", help="leave the training up to test out")
     parser.add_argument("--folder", help="where raw files and tables may lie (the system's own)")
     parser.add_argument("--keep", action="store_true", help="leave them there for the next time; needs --folder")
     return parser.parse_args(argv)

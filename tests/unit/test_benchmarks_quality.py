@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.quality import as_markdown, best, mean, parse, write_reviews
+from benchmarks.quality import as_markdown, best, mean, parse, settings_of, write_reviews
 
 RUNS = {
     "gru": [
@@ -32,6 +32,20 @@ def test_the_best_of_each_kind_is_chosen_on_validation():
         "model": {"name": "default", "ndcg@10": 0.08, "standard_error": 0.0115},
         "baseline": {"name": "ease", "ndcg@10": 0.2, "standard_error": 0.03},
     }
+
+
+def test_a_name_of_a_model_says_its_objectives_too():
+    assert settings_of("default") == ()
+    assert settings_of("gru") == ("model.name=gru",)
+    assert settings_of("vectors_alone+order+next_time") == (
+        *("model.repeat_path=false", "model.successors=0"),
+        *("model.objectives.order=0.1", "model.objectives.next_time=0.1"),
+    )
+
+
+def test_without_a_refit_the_figure_is_that_of_the_first_training():
+    once = {name: [{key: run[key] for key in run if "refit" not in key} for run in runs] for name, runs in RUNS.items()}
+    assert best(once)["model"] == {"name": "default", "ndcg@10": 0.07, "standard_error": 0.0115}
 
 
 def test_the_table_has_the_best_on_validation_first():
