@@ -137,9 +137,9 @@ def contest(place: Path, data: DataSet, arguments: argparse.Namespace) -> dict[s
 
 
 def epochs_within(budget: float, settings: Sequence[str]) -> list[str]:
-    """Settings for as many epochs as fit into so many seconds, by the pace of a few steps; at least one."""
+    """Settings for as many epochs as fit into so many CPU seconds, by what a few steps take; at least one."""
     tried = run_here("train", [*as_words([*settings, "train.epochs=1"]), "--dry-run"])
-    epochs = max(1, round(budget / tried["metrics"]["seconds"]))
+    epochs = max(1, round(budget / tried["metrics"]["cpu_seconds"]))
     return [f"train.epochs={epochs}", f"train.patience={epochs}"]
 
 
@@ -231,7 +231,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=["default"], help=names)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="more settings of every training")
-    parser.add_argument("--budget", type=float, metavar="SECONDS", help="of training, each model; else by train.epochs")
+    parser.add_argument(
+        "--budget", type=float, metavar="SECONDS", help="CPU, of each model's training; else train.epochs"
+    )
     parser.add_argument("--no-refit", dest="refit", action="store_false", help="leave the training up to test out")
     parser.add_argument("--folder", help="where raw files and tables may lie (the system's own)")
     parser.add_argument("--keep", action="store_true", help="leave them there for the next time; needs --folder")

@@ -39,7 +39,8 @@ class Estimate:
     state_mb: weights, gradients (but those of sparse tables), moments, averages, counts of successors and given vectors
     of one worker, exactly. loader_mb: at most, for the rows that are mixed, while a pool is put together. step_mb: what
     the tried steps took beside those. step_seconds: median of the tried steps on one worker with its threads. seconds:
-    all steps at that pace, without validation and without waiting for other workers.
+    all steps at that pace, without validation and without waiting for other workers; cpu_seconds: likewise, what they
+    take of one worker's processors, which others that use the machine change little.
     """
 
     parameters: int
@@ -49,6 +50,7 @@ class Estimate:
     step_mb: float
     step_seconds: float
     seconds: float
+    cpu_seconds: float
 
     def as_metrics(self) -> dict[str, float]:
         """By name."""
@@ -62,15 +64,16 @@ def estimate(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> Estim
     steps = sum(steps_of(loader, fit))
     placed, optimizer = _begin(run, snapshot, counts)
     process = psutil.Process(os.getpid())
-    seconds, before = [], process.memory_info().rss
+    seconds, cpu, before = [], [], process.memory_info().rss
     most = before
     with _threads(fit.threads):
         for numbered in islice(loader.epoch(0), TRIED):
-            began = time.perf_counter()
+            began, began_cpu = time.perf_counter(), time.process_time()
             _step(placed, optimizer, placed.prepare(numbered.histories, fit.seed, fit.seed), 0, steps)
             seconds.append(time.perf_counter() - began)
+            cpu.append(time.process_time() - began_cpu)
             most = max(most, process.memory_info().rss)
-    step_seconds = statistics.median(seconds[1:] or seconds) * fit.accumulate
+    step_seconds, step_cpu = (statistics.median(each[1:] or each) * fit.accumulate for each in (seconds, cpu))
     group = max(max(file.groups) for file in snapshot.files[TRAIN])
     rows = 2 * (MIXED_BATCHES * fit.batch_size + group) + (GROUPS_AHEAD + 1) * group
     return Estimate(
@@ -81,6 +84,7 @@ def estimate(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> Estim
         step_mb=(most - before) / 2**20,
         step_seconds=step_seconds,
         seconds=steps * step_seconds,
+        cpu_seconds=steps * step_cpu,
     )
 
 

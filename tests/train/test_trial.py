@@ -54,6 +54,7 @@ def test_steps_and_sizes_are_those_of_the_run(snapshot, tmp_path):
     assert found.state_mb == (4 * 5 * numbers + 4 * scalars + counted) / 2**20
     assert found.loader_mb == (2 * (64 * 8 + 75) + 2 * 75) * 12 * 4 * 4 / 2**20
     assert found.seconds == found.steps * found.step_seconds > 0
+    assert found.cpu_seconds > 0
     assert set(asdict(found)) == set(found.as_metrics())
 
 
