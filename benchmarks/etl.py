@@ -176,10 +176,10 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments; what is not given is small enough for some ten minutes on two cores."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks etl", description=__doc__)
-    parser.add_argument("--events", type=int, default=250_000, help="rows for the ratios")
+    parser.add_argument("--events", type=int, default=4_000_000, help="rows for the ratios")
     parser.add_argument("--sizes", type=int, nargs="*", default=[1_000_000], help="more sizes, for growth")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--warm-ups", type=int, default=2, help="rounds before the first that counts")
+    parser.add_argument("--warm-ups", type=int, default=1, help="rounds before the first that counts")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--partitions", type=int, default=4, help="spark.sql.shuffle.partitions")
