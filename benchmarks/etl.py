@@ -94,6 +94,12 @@ class Bench:
         self.truths[raw] = told["counts"]
         say(f"generated {rows:,} rows of {raw} in {told['seconds']:.0f} s")
 
+    def link_days(self, raw: str, part: str, days: slice) -> None:
+        """Some days of generated raw files into another folder of raw files, as hard links."""
+        whole, target = (self.folder / "raw" / name / "generated" for name in (raw, part))
+        for day in sorted(whole.glob("day=*"))[days]:
+            shutil.copytree(day, target / day.name, copy_function=os.link)
+
     def new_place(self) -> Path:
         """A folder for a warehouse that is not there yet."""
         self._places += 1
@@ -180,15 +186,20 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="*", default=[1_000_000], help="more sizes, for growth")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--warm-ups", type=int, default=1, help="rounds before the first that counts")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--partitions", type=int, default=4, help="spark.sql.shuffle.partitions")
-    parser.add_argument("--folder", help="where raw files and tables may lie meanwhile (the system's own)")
+    add_arguments(parser)
     parser.add_argument("--no-cold", dest="cold", action="store_false", help="leave the jobs in new processes out")
     parser.add_argument("--no-skews", dest="skews", action="store_false", help="leave the skewed variants out")
     alone = "measure the last day beside all days before it alone: the way for sizes that take an hour"
     parser.add_argument("--increment-alone", action="store_true", help=alone)
     return parser.parse_args(argv)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every Bench asks for."""
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--partitions", type=int, default=4, help="spark.sql.shuffle.partitions")
+    parser.add_argument("--folder", help="where raw files and tables may lie meanwhile (the system's own)")
 
 
 def _measure(bench: Bench, sizes: list[int]) -> dict[str, Series]:
@@ -237,17 +248,13 @@ def _round(bench: Bench, raw: str) -> tuple[Cost, tuple[Cost, Path], Cost]:
 
 def _increments(bench: Bench) -> tuple[Series, Series]:
     """All but the last day first; then what is left, into copies of that warehouse. Returns both."""
-    whole = bench.folder / "raw" / str(bench.arguments.events) / "generated"
-    part, base = bench.folder / "raw" / "part" / "generated", bench.new_place()
-    days = sorted(path.name for path in whole.glob("day=*"))
-    for day in days[: DAYS - 1]:
-        shutil.copytree(whole / day, part / day, copy_function=os.link)
+    whole, base = str(bench.arguments.events), bench.new_place()
+    bench.link_days(whole, "part", slice(DAYS - 1))
     with bench.tree.measure() as cost:
         before = Series(bench.job("ingest", "part", base)["rows"]["read"], [cost])
         bench.job("sessionize", "part", base)
     say(f"the days before, {before.rows:,} rows: {cost.cpu_seconds:.1f} CPU s, {cost.seconds:.1f} s")
-    for day in days[DAYS - 1 :]:
-        shutil.copytree(whole / day, part / day, copy_function=os.link)
+    bench.link_days(whole, "part", slice(DAYS - 1, None))
     last = Series(0)
     for _ in range(bench.arguments.repeats):
         place = bench.new_place()

@@ -18,7 +18,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from behavior_lib import cli
-from benchmarks.etl import DAYS, Bench, Series
+from benchmarks.etl import DAYS, Bench, Series, add_arguments
 from benchmarks.eventlog import between, heaviest, read_stages
 from benchmarks.jobs import as_words, say, scratch
 from benchmarks.processes import Cost
@@ -87,10 +87,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000_000], help="rows of the generated logs")
     parser.add_argument("--heavy-user", type=int, default=0, metavar="N", help="beside N events one user with N more")
     parser.add_argument("--repeats", type=int, default=3, help="after one that warms up")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--partitions", type=int, default=4, help="spark.sql.shuffle.partitions")
-    parser.add_argument("--folder", help="where raw files and tables may lie meanwhile (the system's own)")
+    add_arguments(parser)
     parser.add_argument("--no-complete-journey", dest="complete_journey", action="store_false")
     parser.add_argument("--no-increment", dest="increment", action="store_false")
     return parser.parse_args(argv)
@@ -110,14 +107,10 @@ def _builds(bench: SequencesBench, raw: str) -> Series:
 
 def _increment(bench: SequencesBench, whole: str) -> Series:
     """All days but the last are built, then the last one comes: build_sequences after it, with the same cuts."""
-    generated, part = (bench.folder / "raw" / raw / "generated" for raw in (whole, "part"))
-    days = sorted(generated.glob("day=*"))
-    for day in days[: DAYS - 1]:
-        shutil.copytree(day, part / day.name, copy_function=os.link)
+    bench.link_days(whole, "part", slice(DAYS - 1))
     base, _ = bench.prepare("part")
     bench.build_in("part", base)
-    for day in days[DAYS - 1 :]:
-        shutil.copytree(day, part / day.name, copy_function=os.link)
+    bench.link_days(whole, "part", slice(DAYS - 1, None))
     new = Series(bench.job("ingest", "part", base)["rows"]["accepted"])
     bench.job("sessionize", "part", base)
     for _ in range(bench.arguments.repeats):

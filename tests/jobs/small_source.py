@@ -17,6 +17,16 @@ columns:
   value: try_cast(value as double)
 key: [user, item, time]
 """
+# Of `train`: seconds, and a model too small to be good.
+TRAINING = (
+    "train.communicator=single",
+    "train.epochs=1",
+    "train.batch_size=8",
+    "train.threads=1",
+    "model.dimension=16",
+    "model.window=8",
+    "train.negatives=32",
+)
 
 
 def line(**values: str | None) -> bytes:

@@ -1,6 +1,5 @@
 """A graph encoder by the jobs alone: its edges are those of the table, and it is refused where there are none."""
 
-import json
 import random
 from datetime import datetime, timedelta
 
@@ -11,19 +10,13 @@ from behavior_lib.data.item_graph import Graph
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.registry import CHALLENGER, Registry
 from behavior_lib.tables import ITEM_GRAPH
-from tests.jobs.small_source import YAML, failure
+from tests.jobs.small_source import TRAINING, YAML, failure, line
 
 pytestmark = [pytest.mark.spark, pytest.mark.distributed]
 SETTINGS = (
-    "train.communicator=single",
-    "train.epochs=1",
-    "train.batch_size=8",
-    "train.threads=1",
+    *TRAINING,
     "model.name=gcn",
-    "model.dimension=16",
-    "model.window=8",
     "model.neighbours=4",
-    "train.negatives=32",
     "split.validation=2017-01-15",
     "split.test=2017-01-18",
 )
@@ -37,8 +30,8 @@ def raw(n_users: int = 20, n_days: int = 20) -> bytes:
         for number in range(3 * n_days):
             item = (item + draw.choice([1, 1, 2])) % 12
             time = datetime(2017, 1, 1) + timedelta(days=number // 3, minutes=number % 3)
-            lines.append({"user": f"u{user}", "item": f"i{item}", "time": str(time), "value": "1"})
-    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+            lines.append(line(user=f"u{user}", item=f"i{item}", time=str(time)))
+    return b"".join(lines)
 
 
 def test_a_graph_encoder_trains_with_the_edges_of_the_table(shop, source):

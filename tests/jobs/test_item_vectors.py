@@ -1,6 +1,5 @@
 """Vectors of the item file, from raw files to a registered model that needs nothing else, by the jobs alone."""
 
-import json
 import random
 from datetime import datetime, timedelta
 
@@ -13,30 +12,19 @@ import torch
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.registry import CHALLENGER, Registry
 from behavior_lib.tables import ITEMS
-from tests.jobs.small_source import YAML, failure
+from tests.jobs.small_source import TRAINING, YAML, failure, line
 
 pytestmark = [pytest.mark.spark, pytest.mark.distributed]
-SETTINGS = (
-    "train.communicator=single",
-    "train.epochs=1",
-    "train.batch_size=8",
-    "train.threads=1",
-    "model.dimension=16",
-    "model.window=8",
-    "train.negatives=32",
-    "split.validation=2017-01-15",
-    "split.test=2017-01-18",
-)
+SETTINGS = (*TRAINING, "split.validation=2017-01-15", "split.test=2017-01-18")
 
 
 def raw(n_users: int = 20, n_days: int = 20) -> bytes:
     draw, start = random.Random(1), datetime(2017, 1, 1)
-    lines = [
-        {"user": f"u{user}", "item": f"i{draw.randrange(12)}", "time": str(start + timedelta(days=day)), "value": "1"}
+    return b"".join(
+        line(user=f"u{user}", item=f"i{draw.randrange(12)}", time=str(start + timedelta(days=day)))
         for user in range(n_users)
         for day in range(n_days)
-    ]
-    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    )
 
 
 def test_a_model_learns_from_vectors_and_carries_them(shop, source):

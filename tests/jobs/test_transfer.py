@@ -13,19 +13,10 @@ from behavior_lib.registry import CHALLENGER, SOURCE, START_MODEL, TAUGHT_BY, Re
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import EVENT_TYPES, ITEMS
-from tests.jobs.small_source import failure
+from tests.jobs.small_source import TRAINING, failure
 from tests.sequences_example import frame, habits, histories, write
 
 pytestmark = [pytest.mark.spark, pytest.mark.distributed]
-SETTINGS = (
-    "train.communicator=single",
-    "train.epochs=1",
-    "train.batch_size=8",
-    "train.threads=1",
-    "model.dimension=16",
-    "model.window=8",
-    "train.negatives=32",
-)
 N_ITEMS = 30
 TIME = datetime(2020, 1, 1, tzinfo=timezone.utc)
 
@@ -54,10 +45,10 @@ def test_a_model_begins_with_one_of_another_warehouse(spark, shop, source):
     numbers = 3 + np.random.default_rng(4).permutation(N_ITEMS)
     fill(spark, shop.root / "warehouse", 3 + np.arange(N_ITEMS), 1)
     fill(spark, shop.root / "elsewhere", numbers, 2)
-    first = shop.run("train", source(), *SETTINGS, "mlflow.model_name=one")
+    first = shop.run("train", source(), *TRAINING, "mlflow.model_name=one")
     assert first["exit_code"] == 0, first["stderr"]
     # Where no step moves a weight, what is registered is what the run began with.
-    there = (source(), *SETTINGS, "mlflow.model_name=two", f"paths.warehouse={shop.root / 'elsewhere'}")
+    there = (source(), *TRAINING, "mlflow.model_name=two", f"paths.warehouse={shop.root / 'elsewhere'}")
     begun = (*there, "train.start_model=one@challenger", "train.learning_rate=1e-30")
     second = shop.run("train", *begun)
     assert second["exit_code"] == 0, second["stderr"]
