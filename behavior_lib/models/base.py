@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.batch import Batch
+from behavior_lib.models.item_graph import ItemGraph
 from behavior_lib.models.successors import SuccessorPath
-from behavior_lib.models.transitions import ItemGraph
 from behavior_lib.models.vectors import GivenVectors
 from behavior_lib.tables.item_graph import NEXT
 from behavior_lib.tables.items import FIRST_INDEX, PADDING_INDEX, UNKNOWN_INDEX

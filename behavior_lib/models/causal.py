@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
-from behavior_lib.models.transitions import ItemGraph
+from behavior_lib.models.item_graph import ItemGraph
 
 SPAN_BUCKETS = 32  # powers of two of seconds: the last holds every span above 34 years
 HOURS, DAYS = 24, 7

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.causal import CausalEncoder
-from behavior_lib.models.transitions import ItemGraph
+from behavior_lib.models.item_graph import ItemGraph
 
 SLOPE = 0.2  # of LeakyReLU below 0
 

@@ -26,6 +26,7 @@ from behavior_lib.models.blend import Blend, Logits
 from behavior_lib.models.causal import CausalEncoder
 from behavior_lib.models.encoders import ENCODERS
 from behavior_lib.models.instants import InstantEnds, instant_ends
+from behavior_lib.models.item_graph import ItemGraph
 from behavior_lib.models.losses import CatalogueLoss, path_softmax
 from behavior_lib.models.objectives.chosen import NEXT_ITEM, Objectives
 from behavior_lib.models.pooling import pooling_of
@@ -34,7 +35,6 @@ from behavior_lib.models.similarity import Similarity
 from behavior_lib.models.slots import LEAST, Slots
 from behavior_lib.models.successors import SuccessorPath, fold_of
 from behavior_lib.models.transfer import BY_EVENT_TYPE, BY_ITEM, check_alike, take_weights
-from behavior_lib.models.transitions import ItemGraph
 from behavior_lib.models.vectors import GivenVectors
 from behavior_lib.tables.items import FIRST_INDEX
 

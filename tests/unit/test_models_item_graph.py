@@ -9,7 +9,7 @@ import torch
 
 from behavior_lib.models.build import build_model, load_model, save_model
 from behavior_lib.models.graph import gathered
-from behavior_lib.models.transitions import ItemGraph
+from behavior_lib.models.item_graph import ItemGraph
 from tests import transitions_oracle as transitions
 from tests.encoders_example import N_ITEMS, fill, rows, spec_of
 from tests.transitions_oracle import Transitions
