@@ -60,17 +60,26 @@ class ProcessTree:
 def kill_tree(process: subprocess.Popen[bytes]) -> int:
     """kill -9 a process, then all that came of it, which it would start again. Returns how many children it had.
 
-    Not how many came of it: an executor of Spark has a child of its own for a moment where Hadoop calls chmod.
+    Not how many came of it: an executor of Spark has a child of its own for a moment where Hadoop calls chmod. And
+    only those that live: spark-class becomes the worker by exec, and the shell that it read the command from stays a
+    dead child of the worker wherever it ended after that.
     """
     n_children = 0
     with suppress(psutil.NoSuchProcess):
         root = psutil.Process(process.pid)
-        n_children, offspring = len(root.children()), root.children(recursive=True)
+        n_children, offspring = sum(map(_lives, root.children())), root.children(recursive=True)
         for one in (root, *offspring):
             with suppress(psutil.NoSuchProcess):
                 one.kill()
     process.wait()
     return n_children
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def run_cold(words: Sequence[str]) -> tuple[Cost, str]:

@@ -281,3 +281,13 @@ def test_a_killed_worker_takes_all_with_it_and_counts_its_own_children_alone():
         offspring = psutil.Process(worker.pid).children(recursive=True)
         assert (len(offspring), kill_tree(worker)) == (2, 1)
     assert psutil.wait_procs(offspring, timeout=10)[1] == []
+
+
+def test_a_child_that_is_dead_already_is_not_counted():
+    waited = "os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)"  # it has ended, and stays a zombie
+    script = f"child = subprocess.Popen(['true']); {waited}; print('dead', flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", f"import os, subprocess, sys; {script}"], **pipes) as worker:
+        assert worker.stdout.readline() == b"dead\n"
+        (dead,) = psutil.Process(worker.pid).children()
+        assert (dead.status(), kill_tree(worker)) == (psutil.STATUS_ZOMBIE, 0)
