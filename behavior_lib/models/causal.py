@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from functools import reduce
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.item_graph import ItemGraph
+from behavior_lib.models.lookup import lookup
 
 SPAN_BUCKETS = 32  # powers of two of seconds: the last holds every span above 34 years
 HOURS, DAYS = 24, 7
@@ -38,7 +38,7 @@ class EventInput(nn.Module):
 
     def forward(self, batch: Batch, item_vectors: Tensor) -> Tensor:
         """float32 [n, L, d]."""
-        parts = [F.embedding(batch.item_index, item_vectors)]
+        parts = [lookup(batch.item_index, item_vectors)]
         if self.event_type is not None:
             parts.append(self.event_type(batch.event_type))
         if self.gap is not None:

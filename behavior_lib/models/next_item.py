@@ -164,7 +164,7 @@ class NextItem(SequenceModel):
         """
         ends = instant_ends(batch)
         negatives = self.catalogue_loss.draw(ends.known_targets(batch.item_index)[1], generator)
-        n = min(self.spec.boundaries * len(batch), len(ends))
+        n = min(self.spec.boundaries * len(batch), len(ends)) if self._has_paths else 0
         # Late ends are preferred: their histories are as long as those that are scored in the end.
         likely = ends.column + 1.0
         boundaries = torch.multinomial(likely, n, generator=generator) if n else ends.column

@@ -46,9 +46,10 @@ class Block(nn.Module):
         n, columns, dimension = x.shape
         width = dimension // self.heads
         split = self.query_key_value(self.attention_norm(x)).view(n, columns, 3, self.heads, width)
-        query, key, value = split.permute(2, 0, 3, 1, 4)
+        parts = split.permute(2, 0, 3, 1, 4)
+        query, key, value = parts
         if rotation is not None:
-            query, key = rotate(query, rotation), rotate(key, rotation)
+            query, key = rotate(parts[:2], rotation)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=addend, is_causal=addend is None)
         x = x + self.dropout(self.out(attended.transpose(1, 2).reshape(n, columns, dimension)))
         result: Tensor = x + self.feed_forward(x)
@@ -63,7 +64,7 @@ def rotations(position: Tensor, width: int) -> Tensor:
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn the halves of each head's vector by the angles. x: [n, heads, L, width]."""
+    """Turn the halves of each head's vector by the angles. x: [2, n, heads, L, width], queries and keys."""
     first, second = x.chunk(2, dim=-1)
     cosine, sine = rotation
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)

@@ -16,7 +16,6 @@ from behavior_lib.data.histories import Histories
 from behavior_lib.errors import ConfigError, EnvironmentProblem
 from behavior_lib.models.base import DONE, Drawn, SequenceModel
 from behavior_lib.models.batch import Batch
-from behavior_lib.train.rowwise import sparse_lookups
 from behavior_lib.train.settings import FitSettings
 
 
@@ -78,8 +77,7 @@ class PlacedModel:
         """The model's loss, with the dropout of the batch's own seed."""
         torch.manual_seed(prepared.seed)
         here = prepared.map(lambda tensor: tensor.to(self.device, non_blocking=True))
-        with sparse_lookups(self.model):
-            return self.model.loss(here.batch, here.drawn)
+        return self.model.loss(here.batch, here.drawn)
 
 
 def device_of(name: str, local_rank: int) -> torch.device:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from behavior_lib.config.train import TableOptimizerName
-from behavior_lib.train.rowwise import RowwiseAdagrad, make_sparse, sparse_tables
+from behavior_lib.train.rowwise import RowwiseAdagrad, clear, make_sparse, sparse_tables
 from behavior_lib.train.settings import FitSettings
 
 # One pass over the weights instead of ten; torch has it on CPUs since 2.4.
@@ -72,10 +72,10 @@ class Optimizer:
 
     def zero(self) -> None:
         """Gradients of 0 for every dense parameter, also for one that no batch has reached yet: AdamW passes over None,
-        and a run that goes on would differ from one that was never stopped. Sparse tables have none.
+        and a run that goes on would differ from one that was never stopped. Those of sparse tables have no rows.
         """
         for table in self._tables:
-            table.grad = None
+            clear(table)
         for parameter in self._dense.values():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

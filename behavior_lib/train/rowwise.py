@@ -7,19 +7,15 @@ weight for every row.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 EPSILON = 1e-8
 
 
 def make_sparse(model: nn.Module) -> None:
-    """From now on lookups in the model's tables give sparse gradients."""
+    """From now on the tables give sparse gradients to their own lookups, and to those by models.lookup once cleared."""
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             module.sparse = True
@@ -31,6 +27,14 @@ def sparse_tables(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in tables}
 
 
+def clear(table: nn.Parameter) -> None:
+    """A gradient without rows, to which lookups add theirs."""
+    no_rows = torch.zeros(1, 0, dtype=torch.int64, device=table.device)
+    # Values of their own: a view of the table would have gradients written into it.
+    values = table.detach().new_zeros(0, *table.shape[1:])
+    table.grad = torch.sparse_coo_tensor(no_rows, values, table.shape, check_invariants=False)
+
+
 def looked_up(table: nn.Parameter) -> tuple[Tensor, Tensor]:
     """Rows that have a gradient, in ascending order, int64 [u], and the gradients [u, d].
 
@@ -40,28 +44,6 @@ def looked_up(table: nn.Parameter) -> tuple[Tensor, Tensor]:
         return torch.zeros(0, dtype=torch.int64, device=table.device), table.detach()[:0].clone()
     gradient = table.grad.coalesce() if table.grad.is_sparse else table.grad.to_sparse(1)
     return gradient.indices()[0], gradient.values()
-
-
-def sparse_lookups(model: nn.Module) -> AbstractContextManager[object]:
-    """SparseLookups where the model has sparse tables. A mode looks at every operation, so others go without."""
-    return SparseLookups(model) if sparse_tables(model) else nullcontext()
-
-
-class SparseLookups(TorchFunctionMode):
-    """Inside, `F.embedding` of a sparse table gives a sparse gradient, whoever calls it.
-
-    nn.Embedding does so by itself; tied vectors are looked up in the weight, past the module.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self._tables = {id(table) for table in sparse_tables(model).values()}
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is F.embedding and id(args[1]) in self._tables:
-            kwargs = {**kwargs, "sparse": True}
-        return func(*args, **kwargs)
 
 
 class RowwiseAdagrad:

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.build import build_model
+from behavior_lib.models.lookup import lookup
 from behavior_lib.train.optimizer import Optimizer, learning_rate
-from behavior_lib.train.rowwise import SparseLookups, looked_up, make_sparse, sparse_tables
+from behavior_lib.train.rowwise import clear, looked_up, make_sparse, sparse_tables
 from tests.sequences_example import habits, histories
 from tests.train.test_fit import SETTINGS
 
@@ -30,7 +30,7 @@ class Pair(nn.Module):
         self.layer = nn.Linear(2, 1)
 
     def forward(self, index):
-        return self.layer(self.named(index) + F.embedding(index, self.tied.weight)).sum()
+        return self.layer(self.named(index) + lookup(index, self.tied.weight)).sum()
 
 
 def new_model():
@@ -46,8 +46,12 @@ def gradients(model, batch, is_sparse):
     drawn = model.draw(batch, torch.Generator().manual_seed(1))
     if is_sparse:
         make_sparse(model)
-    with SparseLookups(model):
-        loss = model.loss(batch, drawn)
+        for table in sparse_tables(model).values():
+            clear(table)
+    else:
+        for parameter in model.parameters():  # as the optimizer has it
+            parameter.grad = torch.zeros_like(parameter)
+    loss = model.loss(batch, drawn)
     loss.backward()
     return float(loss.detach()), {name: parameter.grad for name, parameter in model.named_parameters()}
 
@@ -70,8 +74,9 @@ def test_gradients_of_the_default_model_are_sparse_and_equal_the_dense_ones():
 def test_only_the_rows_that_were_looked_up_have_a_gradient():
     model = Pair()
     make_sparse(model)
-    with SparseLookups(model):
-        model(torch.tensor([4, 1, 4])).backward()
+    for table in (model.named, model.tied):
+        clear(table.weight)
+    model(torch.tensor([4, 1, 4])).backward()
     for table in (model.named, model.tied):
         rows, values = looked_up(table.weight)
         assert rows.tolist() == [1, 4]
@@ -115,8 +120,7 @@ def test_rows_that_no_batch_reached_stay_as_they_are():
     optimizer = Optimizer(model, ROWWISE)
     for done in range(2):
         optimizer.zero()
-        with SparseLookups(model):
-            model(torch.tensor([2, 5])).backward()
+        model(torch.tensor([2, 5])).backward()
         optimizer.step(done, 2)
     moved = (model.tied.weight.detach() != before).any(1)
     assert moved.tolist() == [False, False, True, False, False, True]

@@ -21,8 +21,8 @@ def catalogue_logsumexp(states: Tensor, vectors: Tensor, bias: Tensor, held: int
     The catalogue is walked in chunks, whose logits are forgotten: forward keeps the running highest logit and the sum
     below it (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"), backward computes the logits
     again (Wijmans et al. 2024, "Cut your losses in large-vocabulary language models"; none of its approximations).
-    That is four products of matrices where three would do with all logits held. Beside the result and the gradients it
-    takes max(held, 256 * m) numbers.
+    That is four products of matrices where three would do with all logits held; so what is one chunk alone is kept.
+    Beside the result and the gradients it takes max(held, 256 * m) numbers.
     """
     columns = max(NARROWEST, held // max(1, len(states)))
     everything: Tensor = _LogSumExp.apply(states, vectors, bias, columns)  # type: ignore[no-untyped-call]
@@ -39,22 +39,26 @@ class _LogSumExp(torch.autograd.Function):
             before, highest = highest, torch.maximum(highest, logits.amax(1))
             total = total * torch.exp(before - highest) + logits.sub_(highest[:, None]).exp_().sum(1)
         everything = total.log() + highest
-        ctx.save_for_backward(states, vectors, bias, everything)
+        # Of one chunk that is exp(logit - highest), which is a share of the total already.
+        kept = logits if columns >= len(vectors) else None
+        ctx.save_for_backward(states, vectors, bias, everything, total, kept)
         ctx.columns = columns
         return everything
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        states, vectors, bias, everything = ctx.saved_tensors
-        weighted = states * gradient[:, None]
+        states, vectors, bias, everything, total, kept = ctx.saved_tensors
+        scale = gradient if kept is None else gradient / total
+        weighted = states * scale[:, None]
         of_states, of_vectors, of_bias = torch.zeros_like(states), torch.empty_like(vectors), torch.empty_like(bias)
-        for part, logits in _chunks(states, vectors, bias, ctx.columns):
-            share = logits.sub_(everything[:, None]).exp_()
+        chunks = _chunks(states, vectors, bias, ctx.columns) if kept is None else [(slice(None), kept)]
+        for part, logits in chunks:
+            share = logits.sub_(everything[:, None]).exp_() if kept is None else kept
             of_states.addmm_(share, vectors[part])
             torch.mm(share.T, weighted, out=of_vectors[part])
-            torch.mv(share.T, gradient, out=of_bias[part])
-        return of_states.mul_(gradient[:, None]), of_vectors, of_bias, None
+            torch.mv(share.T, scale, out=of_bias[part])
+        return of_states.mul_(scale[:, None]), of_vectors, of_bias, None
 
 
 def _chunks(states: Tensor, vectors: Tensor, bias: Tensor, columns: int) -> Iterator[tuple[slice, Tensor]]:

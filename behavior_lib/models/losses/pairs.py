@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from behavior_lib.models.lookup import lookup
+
 
 def bce(states: Tensor, owner: Tensor, targets: Tensor, vectors: Tensor, bias: Tensor, negatives: Tensor) -> Tensor:
     """Binary cross-entropy, -(log σ(s+) + Σ log(1 - σ(s-))) / (k + 1), as SASRec has it with one negative a position
@@ -74,6 +76,6 @@ def _logits(
     states: Tensor, owner: Tensor, targets: Tensor, vectors: Tensor, bias: Tensor, negatives: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """[m, k] of the negatives, [t] of the targets, and int64 [t], how many draws hit each target."""
-    sampled = torch.addmm(bias[negatives], states, F.embedding(negatives, vectors).T)
-    positive = (states[owner] * F.embedding(targets, vectors)).sum(1) + bias[targets]
+    sampled = torch.addmm(bias[negatives], states, lookup(negatives, vectors).T)
+    positive = (states[owner] * lookup(targets, vectors)).sum(1) + bias[targets]
     return sampled, positive, torch.bincount(negatives, minlength=len(vectors))[targets]

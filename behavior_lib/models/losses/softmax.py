@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from behavior_lib.models.lookup import lookup
 from behavior_lib.models.losses.catalogue import HELD, catalogue_logsumexp
 
 TINY = 1e-9  # what rounding may leave of a difference that is not below 0
@@ -32,13 +32,13 @@ def sampled_softmax(
     the negatives estimates without bias the sum over all items but the target (Bengio and Senécal 2008). The target
     itself is not drawn by chance and stays as it is; draws that hit it are taken out of the sum.
     """
-    expected = log_share + math.log(len(negatives))
-    sampled = torch.addmm(bias[negatives] - expected[negatives], states, F.embedding(negatives, vectors).T)
-    everything = sampled.logsumexp(1)[owner]
-    positive = (states[owner] * F.embedding(targets, vectors)).sum(1) + bias[targets]
+    times = math.log(len(negatives))
+    corrected = bias[negatives] - (log_share[negatives] + times)
+    everything = catalogue_logsumexp(states, lookup(negatives, vectors), corrected)[owner]
+    positive = (states[owner] * lookup(targets, vectors)).sum(1) + bias[targets]
     draws = torch.bincount(negatives, minlength=len(vectors))[targets]
     highest = torch.maximum(everything, positive).detach()
-    hits = draws * torch.exp(positive - expected[targets] - highest)
+    hits = draws * torch.exp(positive - (log_share[targets] + times) - highest)
     others = (torch.exp(everything - highest) - hits).clamp(min=0)
     surprise = torch.log(others + torch.exp(positive - highest)) + highest - positive
     return surprise.sum() / max(1, len(targets))
@@ -72,7 +72,7 @@ def chunked_softmax(
 def _surprise(
     everything: Tensor, states: Tensor, owner: Tensor, targets: Tensor, vectors: Tensor, bias: Tensor
 ) -> Tensor:
-    positive = (states[owner] * F.embedding(targets, vectors)).sum(1) + bias[targets]
+    positive = (states[owner] * lookup(targets, vectors)).sum(1) + bias[targets]
     return (everything[owner] - positive).sum() / max(1, len(targets))
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from behavior_lib.models.base import DONE, Drawn, ModelSpec
 from behavior_lib.models.batch import Batch
+from behavior_lib.models.lookup import lookup
 from behavior_lib.models.objectives.base import Objective, Task
 from behavior_lib.tables.items import FIRST_INDEX
 
@@ -42,7 +43,7 @@ class Reconstruction(Objective):
         batch = task.batch.newest(TOLD)
         position = (batch.length[:, None] - 1 - torch.arange(batch.columns, device=batch.length.device)).clamp(min=0)
         item = batch.item_index.gather(1, position) * batch.present
-        read = F.embedding(F.pad(item, (1, 0))[:, :-1], task.model.item_vectors())
+        read = lookup(F.pad(item, (1, 0))[:, :-1], task.model.item_vectors())
         hidden, cell = self.begin(vectors).tanh()[None].chunk(2, dim=2)
         states, _ = self.decoder(read, (hidden.contiguous(), cell.contiguous()))
         known = item >= FIRST_INDEX

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from behavior_lib.models.base import Drawn, ModelSpec
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.instants import InstantEnds, instant_ends
+from behavior_lib.models.lookup import lookup
 from behavior_lib.models.objectives.base import Foretelling, Objective, Task
 from behavior_lib.tables.items import FIRST_INDEX
 
@@ -46,7 +47,7 @@ class LaterItems(Objective):
         state, losses = task.states[row, column], []
         for distance, form in enumerate(self.forms, 1):
             item = task.batch.item_index[row, column + distance]
-            logits = form(state) @ F.embedding(item, task.model.item_vectors()).T
+            logits = form(state) @ lookup(item, task.model.item_vectors()).T
             # Another anchor with the same item ahead is no negative.
             same = (item[:, None] == item) & ~torch.eye(len(item), dtype=torch.bool, device=item.device)
             own = torch.arange(len(item), device=item.device)
