@@ -30,7 +30,9 @@ from benchmarks.train_peers import PEERS, peer_entries, peer_python
 from benchmarks.train_table import N_EVENT_TYPES, ContestTable, as_case, write_for_peers, write_table
 
 OURS, WARM_UP = "ours", 5
-VARIANTS = ("dimension=128", "length=512", "items=100000", "items=1000000", "full=true", "repeat_path=true")
+SIZES = ("dimension=128", "length=512", "items=100000", "items=1000000", "full=true", "repeat_path=true")
+LOSSES = ("loss=softmax", "loss=chunked_softmax", "loss=gbce", "loss=bpr")
+VARIANTS = (*SIZES, *LOSSES)
 
 
 @dataclass(frozen=True)

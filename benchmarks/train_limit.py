@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from behavior_lib.models.base import ModelSpec
+from behavior_lib.models.losses.chosen import sampling_of
 
 # A step of AdamW reads weight, gradient and two moments and writes three of them; the norm reads the gradient once
 # more, and clearing writes it.
@@ -27,15 +28,20 @@ def layer_shapes(dimension: int) -> list[tuple[int, int]]:
     ]
 
 
+def scored_items(spec: ModelSpec) -> int:
+    """Items that the loss sets beside each position: the target and the negatives, or the whole catalogue."""
+    return spec.negatives + 1 if sampling_of(spec.loss, spec.negative_sampling) else spec.n_items
+
+
 def flops_per_position(spec: ModelSpec, keys: float) -> float:
-    """Multiplications and additions that train one position: blocks, causal attention, sampled softmax; no repeat path.
+    """Multiplications and additions that train one position: blocks, causal attention and loss; no repeat path.
 
     keys: events that a position attends to, on average.
     """
     weights = sum(rows * columns for rows, columns in layer_shapes(spec.dimension))
     attention = 2 * spec.dimension * keys
     block = 2 * (weights + attention)
-    output = 2 * spec.dimension * (spec.negatives + 1)
+    output = 2 * spec.dimension * scored_items(spec)
     return (1 + BACKWARD) * (spec.layers * block + output)
 
 
@@ -56,7 +62,7 @@ def most_positions(spec: ModelSpec, keys: float, positions: float, gemm: float, 
 def gemm_speed(spec: ModelSpec, positions: int) -> float:
     """Floating point operations a CPU second of products of the model's shapes: each at its best of some repeats."""
     flops = seconds = 0.0
-    for rows, columns in [*layer_shapes(spec.dimension), (spec.dimension, spec.negatives)]:
+    for rows, columns in [*layer_shapes(spec.dimension), (spec.dimension, scored_items(spec))]:
         left, right = torch.randn(positions, rows), torch.randn(rows, columns)
         flops += 2.0 * positions * rows * columns
         seconds += best_seconds(lambda left=left, right=right: left @ right)  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -39,6 +40,8 @@ def turn(positions, seconds, **parts):
 def test_the_arithmetic_of_one_position():
     # One block: 12 d² weights and 2 d for each key, two operations each; then ten products of d; all of it three times.
     assert flops_per_position(SPEC, keys=2.5) == 3 * (3 * 2 * (12 * 16 + 2 * 4 * 2.5) + 2 * 4 * 10)
+    whole = replace(SPEC, loss="chunked_softmax")
+    assert flops_per_position(whole, keys=2.5) == 3 * (3 * 2 * (12 * 16 + 2 * 4 * 2.5) + 2 * 4 * 103)
     assert table_bytes_per_step(SPEC) == 9 * 4 * 103 * 4
 
 
@@ -50,8 +53,8 @@ def test_the_limit_adds_the_time_of_products_and_of_memory():
 
 def test_the_speed_of_products_counts_each_shape(monkeypatch):
     monkeypatch.setattr(train_limit, "best_seconds", lambda work: work() is not None and 2.0)
-    # The four matrices of a block and that of the negatives, five positions, two operations, five times two seconds.
-    assert gemm_speed(SPEC, 5) == 2 * 5 * (48 + 16 + 64 + 64 + 36) / 10
+    # The four matrices of a block and that of target and negatives; five positions, two operations, 5 times 2 seconds.
+    assert gemm_speed(SPEC, 5) == 2 * 5 * (48 + 16 + 64 + 64 + 40) / 10
 
 
 def test_ratios_are_of_one_round_and_the_peer_is_the_fastest_in_the_median():
