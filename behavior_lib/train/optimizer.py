@@ -92,13 +92,14 @@ class Optimizer:
         norm = float(length)
         if not math.isfinite(norm):
             return norm
-        nn.utils.clip_grads_with_norm_(self._dense.values(), self._settings.clip_norm, length)
+        shrink = self._settings.clip_norm / (norm + 1e-6)
+        if shrink < 1:  # by 1 it would read and write every gradient for nothing
+            nn.utils.clip_grads_with_norm_(self._dense.values(), self._settings.clip_norm, length)
         rate = learning_rate(done, total, self._settings)
         for group in self._adam.param_groups:
             group["lr"] = rate
         self._adam.step()
-        shrink = min(1.0, self._settings.clip_norm / (norm + 1e-6))
-        self._rowwise.step({name: (index, values * shrink) for name, (index, values) in rows.items()}, rate)
+        self._rowwise.step({name: (index, values * min(1.0, shrink)) for name, (index, values) in rows.items()}, rate)
         decay = min(self._settings.average, (2 + done) / (11 + done))
         for name, average in self._averages.items():
             average.lerp_(self._model.get_parameter(name).detach(), 1 - decay)
