@@ -70,6 +70,17 @@ def test_steps_are_those_of_adamw_with_clipped_gradients():
     np.testing.assert_allclose(norms, np.abs(gradients), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("clip_norm", "n_writes"), [(4.0, 0), (2.0, 1)])
+def test_gradients_are_written_only_where_they_are_clipped(clip_norm, n_writes):
+    model = nn.Linear(1, 1, bias=False)
+    optimizer = Optimizer(model, replace(SETTINGS, clip_norm=clip_norm))
+    model.weight.grad = torch.full((1, 1), 3.0)
+    written = model.weight.grad._version
+    assert optimizer.step(0, 1) == 3.0
+    assert model.weight.grad._version - written == n_writes
+    assert float(model.weight.grad) == pytest.approx(min(3.0, clip_norm), rel=1e-5)
+
+
 def test_the_average_follows_the_weights_and_is_the_model_only_inside_the_block():
     model, optimizer, weights, _ = stepped(replace(SETTINGS, average=0.4), [1.0, 2.0, -1.0])
     average = 1.0
