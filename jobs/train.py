@@ -28,6 +28,7 @@ from behavior_lib.train.plan import plan
 from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
 from behavior_lib.train.start import check_graph
 from behavior_lib.train.store import FolderStore
+from behavior_lib.train.trace import FILE, TRACE
 from behavior_lib.train.tracking import Tracker
 from behavior_lib.train.transfer import Origin
 from behavior_lib.train.trial import estimate, overfit
@@ -78,6 +79,8 @@ def run(job: Job) -> Summary:
     vocabulary = _vocabulary(job, versions).learnt(counts.items)
     with job.progress.step("registering the model"):
         made = registry.register(tracker.run_id, Path(result.checkpoint), vocabulary, tags)
+    if (Path(result.checkpoint).parent / TRACE).exists():
+        job.progress.say(f"the trace of a few steps is the artifact {TRACE}/{FILE} of MLflow run {tracker.run_id}")
     job.progress.say(f"version {made.version} is challenger")
     return Summary(
         inputs=inputs,

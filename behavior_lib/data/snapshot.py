@@ -84,7 +84,8 @@ class Snapshot:
     def taught_by(self, split: str) -> Snapshot:
         """The same with the rows of another split as those of train. Raises DataRefused where there is none."""
         if split not in self.files:
-            mend = f"--set split.{split}=true and run build_sequences" if split == REFIT else "run build_sequences"
+            change = f"split.{split}=true" if split == REFIT else "split.days=… (cuts that events lie before)"
+            mend = f"--set {change} and run build_sequences"
             raise DataRefused(f"there is no {split} row", where=self.location, mend=mend)
         return replace(self, files={**self.files, TRAIN: self.files[split]})
 

@@ -121,6 +121,10 @@ def test_a_moved_cut_and_other_configuration_make_all_again(shop, source):
     assert "item_graph" not in told["tables"]
     cuts = {str(value) for table in rows["test"] for value in table["as_of"].to_pylist()}
     assert cuts == {"2017-01-11 00:00:00+00:00"}
+    assert "nothing to learn from" not in told["stderr"]
+    told, _ = build(shop, *settings, "split.days=14")
+    assert told["metrics"]["rows_train"] == 0
+    assert "nothing to learn from: no event lies before the first cut; move it by --set split.days" in told["stderr"]
 
 
 @pytest.mark.slow

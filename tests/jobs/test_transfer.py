@@ -45,13 +45,15 @@ def test_a_model_begins_with_one_of_another_warehouse(spark, shop, source):
     numbers = 3 + np.random.default_rng(4).permutation(N_ITEMS)
     fill(spark, shop.root / "warehouse", 3 + np.arange(N_ITEMS), 1)
     fill(spark, shop.root / "elsewhere", numbers, 2)
-    first = shop.run("train", source(), *TRAINING, "mlflow.model_name=one")
+    first = shop.run("train", source(), *TRAINING, "mlflow.model_name=one", "train.profile=true")
     assert first["exit_code"] == 0, first["stderr"]
+    assert f"is the artifact trace/trace.json of MLflow run {first['mlflow_run_id']}" in first["stderr"]
     # Where no step moves a weight, what is registered is what the run began with.
     there = (source(), *TRAINING, "mlflow.model_name=two", f"paths.warehouse={shop.root / 'elsewhere'}")
     begun = (*there, "train.start_model=one@challenger", "train.learning_rate=1e-30")
     second = shop.run("train", *begun)
     assert second["exit_code"] == 0, second["stderr"]
+    assert "trace" not in second["stderr"]
     uri = f"sqlite:///{shop.root / 'var' / 'mlflow.db'}"
     models = []
     for name in ("one", "two"):

@@ -1,5 +1,7 @@
 """One version of sequences: its files, its counts, and what is refused."""
 
+from dataclasses import replace
+
 import pytest
 from deltalake import DeltaTable, TableFeatures
 
@@ -46,6 +48,11 @@ def test_the_rows_of_another_split_take_the_place_of_train(table):
     assert snapshot.taught_by("train") == snapshot
     with pytest.raises(DataRefused, match="there is no refit row.*--set split.refit=true and run build_sequences"):
         Snapshot.resolve(str(table), 2).taught_by("refit")
+    without = replace(snapshot, files={"refit": snapshot.files["refit"]})
+    with pytest.raises(
+        DataRefused, match=r"there is no train row.*--set split\.days=… \(cuts that events lie before\)"
+    ):
+        without.taught_by("train")
 
 
 def test_counts_are_those_of_train_alone(table):
