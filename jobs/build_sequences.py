@@ -57,8 +57,9 @@ def run(job: Job) -> Summary:
     counts = {row[0]: row[1] for row in job.tables.read(SEQUENCES).groupBy(SEQUENCES.split).count().collect()}
     told = "leave one out" if bounds is None else f"cuts {bounds[0]} and {bounds[1]}"
     job.progress.say(f"{told}; rows {counts}")
-    if not counts.get(TRAIN):
-        job.progress.say("nothing to learn from: no event lies before the first cut; move it by --set split.days=…")
+    if bounds is not None and not counts.get(TRAIN):
+        mend = "move it by --set split.days=… or, where the source names its cuts, split.validation=… and split.test=…"
+        job.progress.say(f"nothing to learn from: no event lies before the first cut; {mend}")
     metrics |= {f"rows_{split}": counts.get(split, 0) for split in (TRAIN, VALIDATION, TEST)}
     if job.config.split.refit:
         metrics[f"rows_{REFIT}"] = counts.get(REFIT, 0)

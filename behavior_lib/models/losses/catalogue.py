@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ class _LogSumExp(torch.autograd.Function):
             before, highest = highest, torch.maximum(highest, logits.amax(1))
             total = total * torch.exp(before - highest) + logits.sub_(highest[:, None]).exp_().sum(1)
         everything = total.log() + highest
-        # Of one chunk that is exp(logit - highest), which is a share of the total already.
+        # One chunk is exp(logit - highest) by now: what is left to do for its shares is to divide by the total.
         kept = logits if columns >= len(vectors) else None
         ctx.save_for_backward(states, vectors, bias, everything, total, kept)
         ctx.columns = columns
@@ -49,16 +49,25 @@ class _LogSumExp(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         states, vectors, bias, everything, total, kept = ctx.saved_tensors
-        scale = gradient if kept is None else gradient / total
+        shares: Iterable[tuple[slice, Tensor]] = [(slice(None), kept)]
+        scale = gradient / total
+        if kept is None:
+            shares, scale = _shares(states, vectors, bias, everything, ctx.columns), gradient
         weighted = states * scale[:, None]
         of_states, of_vectors, of_bias = torch.zeros_like(states), torch.empty_like(vectors), torch.empty_like(bias)
-        chunks = _chunks(states, vectors, bias, ctx.columns) if kept is None else [(slice(None), kept)]
-        for part, logits in chunks:
-            share = logits.sub_(everything[:, None]).exp_() if kept is None else kept
+        for part, share in shares:
             of_states.addmm_(share, vectors[part])
             torch.mm(share.T, weighted, out=of_vectors[part])
             torch.mv(share.T, scale, out=of_bias[part])
         return of_states.mul_(scale[:, None]), of_vectors, of_bias, None
+
+
+def _shares(
+    states: Tensor, vectors: Tensor, bias: Tensor, everything: Tensor, columns: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """Stretches of the catalogue and what each item is of the sum, as `_chunks`. everything: [m], its logarithm."""
+    for part, logits in _chunks(states, vectors, bias, columns):
+        yield part, logits.sub_(everything[:, None]).exp_()
 
 
 def _chunks(states: Tensor, vectors: Tensor, bias: Tensor, columns: int) -> Iterator[tuple[slice, Tensor]]:
