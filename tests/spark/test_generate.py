@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from behavior_lib.config.generator import GeneratorConfig
+from behavior_lib.config.generator import MAX_ROWS, GeneratorConfig
 from behavior_lib.spark.generate import raw_rows, row_numbers
 from tests.generator_oracle import Oracle
 
@@ -16,7 +16,11 @@ COLUMNS = ("request", "customer", "action", "product", "occurred_at", "price", "
 
 
 def rows(spark, config, partitions=2):
-    frame = raw_rows(row_numbers(spark, config, partitions), config).orderBy("_row")
+    return rows_of(row_numbers(spark, config, partitions), config)
+
+
+def rows_of(numbers, config):
+    frame = raw_rows(numbers, config).orderBy("_row")
     return [(*row[:6], str(row[6]), row[7]) for row in frame.select(*COLUMNS).collect()]
 
 
@@ -38,6 +42,24 @@ def test_every_row_is_what_plain_python_makes_of_its_number_in_1_3_and_8_partiti
     expected = [oracle.row(number) for number in range(2_000)]
     for partitions in (1, 3, 8):
         assert rows(spark, config, partitions) == expected
+
+
+@pytest.mark.parametrize("size", [10**9, MAX_ROWS])
+def test_rows_of_the_largest_logs_are_what_plain_python_makes_of_their_numbers_whatever_the_partitions(spark, size):
+    config = GeneratorConfig(
+        events=size, seed=7, bad=0.02, late=0.05, boundaries=0.3, midnights=0.2, heavy_user=0.1, heavy_item=0.5,
+        heavy_day=0.4, huge_session=10_000_000, user_exponent=0.8, item_exponent=1.0,
+    )  # fmt: skip
+    good, copies = size * 93 // 100, size * 5 // 100
+    heavy = good // 10
+    oracle = Oracle(config, good, copies, late=good * 5 // 100, heavy=heavy, heavy_item=good // 2)
+    # Both sides of every border, and the first and last rows.
+    borders = (40, heavy, heavy + 10_000_000, size // 2, good, good + copies, size - 40)
+    chosen = [number for border in borders for number in range(border - 40, border + 40)]
+    expected = [oracle.row(number) for number in chosen]
+    frame = spark.createDataFrame([(number,) for number in chosen], "id bigint")
+    for partitions in (1, 5):
+        assert rows_of(frame.repartition(partitions), config) == expected
 
 
 def test_the_kinds_are_as_many_as_promised_and_a_duplicate_is_a_copy(spark):
