@@ -21,6 +21,9 @@ FLAGS = {"--missing": "run.missing=true"}
 
 def run(job: Job) -> Summary:
     """Finish what an earlier run left half done, then take the new batch, or those that the schedule misses."""
+    if job.config.run.missing and job.source.schedule is None:
+        mend = "add schedule: {every: 1d, first: …, input: …{batch}…}"
+        raise ConfigError("nothing says which batches there must be", where=f"source {job.source.name}", mend=mend)
     ingest = BatchIngest(job.spark, job.tables, job.source, job.config.privacy, job.progress)
     done = job.ledger.finished_batches(job.name, job.source.name)
     for batch in ingest.registry.batches():
@@ -85,9 +88,6 @@ def _propose(job: Job, ingest: BatchIngest, batch_id: str | None, files: Sequenc
 def _missing(job: Job, ingest: BatchIngest) -> list[str]:
     """Ids of the batches that the schedule promised and no run has taken."""
     if job.source.schedule is None:
-        if job.config.run.missing:
-            mend = "add schedule: {every: 1d, first: …, input: …{batch}…}"
-            raise ConfigError("nothing says which batches there must be", where=f"source {job.source.name}", mend=mend)
         return []
     taken = {batch.batch_id for batch in ingest.registry.batches()}
     where = f"source {job.source.name}"

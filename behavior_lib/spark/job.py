@@ -23,7 +23,7 @@ from pyspark.sql import SparkSession
 from behavior_lib.arguments import Parser, add_configuration
 from behavior_lib.config import Config, Loaded, SourceConfig, load, load_source
 from behavior_lib.config.train import LauncherName
-from behavior_lib.errors import BehaviorError, EnvironmentProblem, Occupied
+from behavior_lib.errors import BehaviorError, ConfigError, EnvironmentProblem, Occupied
 from behavior_lib.locks import hold, lock_path
 from behavior_lib.progress import Progress
 from behavior_lib.spark.failures import explain
@@ -60,6 +60,11 @@ class Job:
         """The session, started at the first use."""
         with self.progress.step("starting Spark"):
             return start_session(f"behavior {self.name}", self.config.spark)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether anything has needed the session so far."""
+        return "spark" in vars(self)
 
     @cached_property
     def tables(self) -> Tables:
@@ -185,7 +190,10 @@ def exit_with(code: int) -> None:
 
 
 def execute(job: Job, run: Run) -> dict[str, Any]:
-    """Run one job and write its line into the ledger, also where it fails. Returns the JSON object's content."""
+    """Run one job and write its line into the ledger, also where it fails. Returns the JSON object's content.
+
+    A run whose configuration is refused before it needs Spark leaves no line, as one whose configuration is unreadable.
+    """
     started = time.monotonic()
     try:
         with job.alone(getattr(sys.modules.get(run.__module__), "WORK", job.name)):
@@ -194,7 +202,9 @@ def execute(job: Job, run: Run) -> dict[str, Any]:
         # The run at work has the tables: this one has nothing to tell them.
         raise
     except BaseException as error:
-        _record_failure(job, explain(error, withhold=job.config.privacy.pseudonymize))
+        # A setting that was found wrong before Spark started has touched nothing: it is told at once.
+        if not isinstance(error, ConfigError) or job.has_started:
+            _record_failure(job, explain(error, withhold=job.config.privacy.pseudonymize))
         raise
     version = job.ledger.write(job.record, summary, summary.config_hash or job.config_hash())
     summary.afterwards()

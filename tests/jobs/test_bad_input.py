@@ -57,6 +57,27 @@ def test_a_batch_in_which_every_row_is_bad_is_told(shop, source):
     )
 
 
+@pytest.mark.parametrize(
+    ("job", "settings", "sentence"),
+    [
+        ("ingest", ["run.missing=true"], "nothing says which batches there must be in source shop; add schedule:"),
+        ("forget_users", ["forget.ids={root}/ids"], "there is no key in privacy.keys; set privacy.keys.v1 to env:NAME"),
+    ],
+)
+def test_a_wrong_setting_is_told_before_spark_starts_and_leaves_no_line(
+    shop, source, monkeypatch, job, settings, sentence
+):
+    started = []
+    monkeypatch.setattr("behavior_lib.spark.job.start_session", lambda *_: started.append(job))
+    (shop.root / "ids").write_text("u1\n")
+    told = shop.run(job, source(a_json=line()), *(setting.format(root=shop.root) for setting in settings))
+    code, found = failure(told)
+    assert code == 2
+    assert found.startswith(sentence)
+    assert started == []
+    assert {path.name for path in (shop.root / "warehouse").iterdir()} <= {".locks"}
+
+
 def test_an_empty_file_is_nothing_to_take(shop, source):
     setting = source(a_json=b"")
     told = shop.run("ingest", setting)
