@@ -202,7 +202,7 @@ def execute(job: Job, run: Run) -> dict[str, Any]:
         # The run at work has the tables: this one has nothing to tell them.
         raise
     except BaseException as error:
-        # A setting that was found wrong before Spark started has touched nothing: it is told at once.
+        # Without Spark no table was touched: starting it for a line alone would have the person wait for the answer.
         if not isinstance(error, ConfigError) or job.has_started:
             _record_failure(job, explain(error, withhold=job.config.privacy.pseudonymize))
         raise
