@@ -52,7 +52,7 @@ class GeneratorConfig:
     heavy_item: float = _knob(0, "share of events with one item")
     heavy_day: float = _knob(0, "share of visits that begin on the middle day")
     huge_session: int = _knob(0, "events of one more user that all lie in one session within a day")
-    rows_per_file: int = _knob(1_000_000, "rows of a file, about")
+    rows_per_file: int = _knob(1_000_000, "rows of a file, at most")
 
     def __post_init__(self) -> None:
         if not 1 <= self.events <= MAX_ROWS:

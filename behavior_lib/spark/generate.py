@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
 
 from behavior_lib.config.generator import BAD_KINDS, GeneratorConfig
@@ -67,10 +67,15 @@ def raw_rows(numbers: DataFrame, config: GeneratorConfig) -> DataFrame:
 
 
 def write_rows(rows: DataFrame, config: GeneratorConfig, folder: str) -> None:
-    """Write raw rows below a folder that is not there yet: day=YYYY-MM-DD/, in the order of arrival inside a file."""
+    """Write raw rows below a folder that is not there yet: day=YYYY-MM-DD/, in the order of arrival inside a file.
+
+    No file has more than config.rows_per_file rows: a gzip file is read by one task, whatever else there is to read.
+    """
     middle = F.date_add(F.lit(config.start).cast("date"), config.days // 2)
-    heavy, other = config.heavy_day * config.events, (1 - config.heavy_day) * 2 * config.events / config.days
-    files = F.when(F.col(ARRIVAL_DAY) == middle, _files(heavy + other, config)).otherwise(_files(other, config))
+    other = (1 - config.heavy_day) * 2 * config.events / config.days
+    heavy = config.heavy_day * config.events + config.huge_session + other
+    files = F.when(F.col(ARRIVAL_DAY) == middle, _files(heavy, config)).otherwise(_files(other, config))
+    # Files of one day may meet in one task: what it writes is cut by their number of rows once more.
     slot = F.pmod(F.xxhash64(_ROW), files)
     cores = rows.sparkSession.sparkContext.defaultParallelism
     tasks = max(math.ceil(config.events / config.rows_per_file), 2 * cores)
@@ -82,10 +87,14 @@ def write_rows(rows: DataFrame, config: GeneratorConfig, folder: str) -> None:
         lines = placed.withColumn("_line", line).select(
             F.when(is_torn, torn).otherwise(F.col("_line")).alias("value"), ARRIVAL_DAY
         )
-        lines.write.partitionBy(ARRIVAL_DAY).option("compression", "gzip").text(folder)
+        _writer(lines, config).option("compression", "gzip").text(folder)
     else:
         whole = [F.when(~is_torn, F.col(name)).alias(name) for name in COLUMNS]
-        placed.select(*whole, ARRIVAL_DAY).write.partitionBy(ARRIVAL_DAY).parquet(folder)
+        _writer(placed.select(*whole, ARRIVAL_DAY), config).parquet(folder)
+
+
+def _writer(rows: DataFrame, config: GeneratorConfig) -> DataFrameWriter:
+    return rows.write.partitionBy(ARRIVAL_DAY).option("maxRecordsPerFile", config.rows_per_file)
 
 
 def _files(rows: float, config: GeneratorConfig) -> int:

@@ -1,5 +1,6 @@
 """`behavior generate` as people call it, and what ingest makes of its files, to the row."""
 
+import gzip
 import json
 from datetime import timedelta
 from itertools import pairwise
@@ -82,8 +83,17 @@ def test_a_heavy_day_lies_in_several_files(shop, generate):
     words = ("--events", "2000", "--heavy-day", "0.9", "--days", "9", "--duplicates", "0", "--rows-per-file", "250")
     assert generate(*words)["exit_code"] == 0
     files = {day.name: len(list(day.glob("*.gz"))) for day in (shop.root / "raw" / "generated").glob("day=*")}
-    assert files.pop("day=2024-01-05") >= 4
+    assert files.pop("day=2024-01-05") >= 8
     assert set(files.values()) == {1}
+
+
+def test_no_file_has_more_rows_than_asked_for(shop, generate):
+    words = ("--events", "3000", "--huge-session", "1200", "--days", "3", "--late", "0", "--rows-per-file", "100")
+    assert generate(*words, "--duplicates", "0")["exit_code"] == 0
+    folder = shop.root / "raw" / "generated"
+    lines = {path: len(gzip.decompress(path.read_bytes()).splitlines()) for path in folder.glob("day=*/*.gz")}
+    assert (max(lines.values()), sum(lines.values())) == (100, 3000)
+    assert sum(rows for path, rows in lines.items() if path.parent.name == "day=2024-01-02") > 1200
 
 
 def test_a_second_call_finds_the_rows_and_another_is_refused(generate, shop):
