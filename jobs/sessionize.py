@@ -6,6 +6,7 @@ from datetime import date
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from behavior_lib.spark.even_tasks import read_evenly
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
 from behavior_lib.spark.past import new_events
@@ -34,7 +35,7 @@ def run(job: Job) -> Summary:
     if newest is None or oldest is None:
         return Summary(UNCHANGED, inputs={EVENTS.name: version})
     if last is None:
-        with job.progress.step("making all sessions"):
+        with job.progress.step("making all sessions"), read_evenly(job.spark, job.tables, EVENTS):
             spread = find_spread(events, count, job.spark.sparkContext.defaultParallelism)
             sessions = sessionize(events, job.source.gap, newest, spread)
             written = job.tables.replace(SESSIONS, sessions, f"source = '{job.source.name}'")

@@ -21,13 +21,13 @@ from behavior_lib.spark.batches import Batch, BatchRegistry
 from behavior_lib.spark.canonical import canonical, key_carries_time, key_carries_user
 from behavior_lib.spark.clean import BROKEN, accepted, conflicting, is_late, judge, rejected
 from behavior_lib.spark.dedupe import IS_CONFLICT, IS_DUPLICATE, mark_duplicates
+from behavior_lib.spark.even_tasks import even_tasks
 from behavior_lib.spark.ledger import RowCounts
 from behavior_lib.spark.memory import StatisticsMemory
 from behavior_lib.spark.placement import plan_placement
 from behavior_lib.spark.presence import PRESENT, absent_json_columns, with_presence
 from behavior_lib.spark.privacy import Privacy
 from behavior_lib.spark.raw import read_raw
-from behavior_lib.spark.raw_files import even_tasks
 from behavior_lib.spark.session import session_settings
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE
@@ -154,7 +154,8 @@ class BatchIngest:
     def _reading(self, batch: Batch) -> dict[str, str]:
         # Compressing what is read once or twice costs more than it saves.
         kept = {"spark.sql.inMemoryColumnarStorage.compressed": "false"}
-        return kept | even_tasks(batch.files, self._spark.sparkContext.defaultParallelism)
+        sizes = [file.size_bytes for file in batch.files]
+        return kept | even_tasks(sizes, self._spark.sparkContext.defaultParallelism)
 
     def _count(self, judged: DataFrame) -> _Judged:
         day = F.when(F.size(BROKEN) == 0, F.to_date(EVENTS.event_time)).alias("day")

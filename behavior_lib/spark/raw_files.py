@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +9,6 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 
 UNREADABLE = "_unreadable"
-# Rows of text are parsed at some 5 MB of gzip a second: what Spark counts for opening a file, 4 MB, is nearly a second.
-_OPENING_BYTES = 256 << 10
-_FEWEST_BYTES_OF_A_TASK, _MOST_BYTES_OF_A_TASK = 1 << 20, 128 << 20
-_TASKS_OF_A_CORE = 4
 _DAY_FOLDERS = re.compile(r"/[^/=]+=[^/]*/")
 
 
@@ -23,20 +18,6 @@ class RawFile:
 
     path: str
     size_bytes: int
-
-
-def even_tasks(files: Sequence[RawFile], cores: int) -> dict[str, str]:
-    """Settings of a session in which Spark reads the files by tasks of about the same load, as far as files are cut.
-
-    Without them a task gets 128 MB, where many small files count for what they are not: of a batch with one heavy day a
-    task then takes twenty times the median. cores: how many tasks run at once.
-    """
-    whole = sum(file.size_bytes + _OPENING_BYTES for file in files)
-    of_a_task = math.ceil(whole / (_TASKS_OF_A_CORE * cores))
-    return {
-        "spark.sql.files.openCostInBytes": str(_OPENING_BYTES),
-        "spark.sql.files.maxPartitionBytes": str(min(max(of_a_task, _FEWEST_BYTES_OF_A_TASK), _MOST_BYTES_OF_A_TASK)),
-    }
 
 
 def find_files(spark: SparkSession, pattern: str) -> list[RawFile]:

@@ -9,6 +9,7 @@ import pytest
 from pyspark.sql import Observation
 from pyspark.sql import functions as F
 
+from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE, INGEST_FILES, ITEMS, PIPELINE_RUNS, SESSIONS
 from tests.conftest import DATA
 
@@ -181,3 +182,16 @@ def test_sequences_of_a_later_batch_keep_every_number(shop):
     assert (again["status"], again["tables"].keys()) == ("unchanged", {"pipeline_runs"})
     counts = raw_lines().execute("select StockCode, count(*) from event group by 1").fetchall()
     assert {row.item_id: row.n_events for row in shop.tables.read(ITEMS).collect()} == dict(counts)
+
+
+def test_all_sessions_are_made_of_files_that_are_read_evenly(shop, monkeypatch):
+    shop.run("ingest", SOURCE, f"run.input={DAYS[0]}", "run.batch_id=first")
+    replace, opening = Tables.replace, {}
+
+    def spied(tables, spec, frame, *rest):
+        opening[spec.name] = frame.sparkSession.conf.get("spark.sql.files.openCostInBytes")
+        return replace(tables, spec, frame, *rest)
+
+    monkeypatch.setattr(Tables, "replace", spied)
+    assert shop.run("sessionize", SOURCE)["exit_code"] == 0
+    assert opening == {SESSIONS.name: str(64 << 10)}

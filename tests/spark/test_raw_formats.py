@@ -15,8 +15,9 @@ from pyspark.sql import functions as F
 from behavior_lib.config.source import SourceConfig
 from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.spark.canonical import canonical
+from behavior_lib.spark.even_tasks import even_tasks
 from behavior_lib.spark.raw import read_raw
-from behavior_lib.spark.raw_files import UNREADABLE, even_tasks, find_files
+from behavior_lib.spark.raw_files import UNREADABLE, find_files
 from behavior_lib.spark.session import session_settings
 
 COLUMNS = {"user_id": "user", "event_type": "'view'", "event_time": "try_to_timestamp(time)"}
@@ -190,7 +191,7 @@ def test_lines_that_match_are_columns_and_others_stay_whole(read):
 
 def test_a_heavy_day_of_many_files_is_read_by_tasks_of_the_same_load(spark, tmp_path):
     drawn = random.Random(1)
-    for number, size in enumerate([525_000] * 9 + [3_000] * 40):
+    for number, size in enumerate([1_030_000] * 6 + [8_000] * 30):
         name = tmp_path / f"{number}.csv.gz"
         name.write_bytes(gzip.compress(b"user\n" + base64.b64encode(drawn.randbytes(size)), mtime=0))
     files = find_files(spark, str(tmp_path))
@@ -201,10 +202,10 @@ def test_a_heavy_day_of_many_files_is_read_by_tasks_of_the_same_load(spark, tmp_
         told = rows.select(F.spark_partition_id().alias("task"), F.input_file_name().alias("file")).distinct().collect()
         of_task: dict[int, float] = {}
         for row in told:
-            of_task[row["task"]] = of_task.get(row["task"], 0) + sizes[Path(row["file"]).name] + (256 << 10)
+            of_task[row["task"]] = of_task.get(row["task"], 0) + sizes[Path(row["file"]).name] + (64 << 10)
         return sorted(of_task.values())
 
-    with session_settings(spark, even_tasks(files, cores=2)):
+    with session_settings(spark, even_tasks(list(sizes.values()), cores=2)):
         even = loads()
     assert len(even) == 8
     assert even[-1] < 1.01 * median(even)
