@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from behavior_lib.config.schema import SplitKind
 from behavior_lib.errors import DataRefused
 from behavior_lib.spark.dimension import read_dimension
+from behavior_lib.spark.fullness import Fullness
 from behavior_lib.spark.item_graph import item_graph
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
@@ -54,17 +55,24 @@ def run(job: Job) -> Summary:
     if job.config.sequences.neighbours:
         with job.progress.step("writing the item graph"):
             written[ITEM_GRAPH.name] = _write_graph(job, written[SEQUENCES.name])
-    counts = {row[0]: row[1] for row in job.tables.read(SEQUENCES).groupBy(SEQUENCES.split).count().collect()}
-    told = "leave one out" if bounds is None else f"cuts {bounds[0]} and {bounds[1]}"
-    job.progress.say(f"{told}; rows {counts}")
-    if bounds is not None and not counts.get(TRAIN):
-        mend = "move it by --set split.days=… or, where the source names its cuts, split.validation=… and split.test=…"
-        job.progress.say(f"nothing to learn from: no event lies before the first cut; {mend}")
-    metrics |= {f"rows_{split}": counts.get(split, 0) for split in (TRAIN, VALIDATION, TEST)}
+    found = Fullness.of(job.tables.read(SEQUENCES), job.config.sequences.length)
+    _tell(job, found, bounds)
+    metrics |= {f"rows_{split}": found.rows.get(split, 0) for split in (TRAIN, VALIDATION, TEST)}
+    metrics["padding_share"] = round(found.padding_share, 4)
     if job.config.split.refit:
-        metrics[f"rows_{REFIT}"] = counts.get(REFIT, 0)
+        metrics[f"rows_{REFIT}"] = found.rows.get(REFIT, 0)
     extra = {} if bounds is None else {"validation_cut": bounds[0].isoformat(), "test_cut": bounds[1].isoformat()}
     return Summary(inputs=inputs, tables=written, metrics=metrics, config_hash=config_hash, extra=extra)
+
+
+def _tell(job: Job, found: Fullness, bounds: tuple[datetime, datetime] | None) -> None:
+    told = "leave one out" if bounds is None else f"cuts {bounds[0]} and {bounds[1]}"
+    job.progress.say(f"{told}; rows {dict(found.rows)}")
+    if bounds is not None and not found.rows.get(TRAIN):
+        mend = "move it by --set split.days=… or, where the source names its cuts, split.validation=… and split.test=…"
+        job.progress.say(f"nothing to learn from: no event lies before the first cut; {mend}")
+    if (advice := found.advice()) is not None:
+        job.progress.say(advice)
 
 
 @dataclass(frozen=True)

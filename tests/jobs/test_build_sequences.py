@@ -57,6 +57,9 @@ def test_an_increment_makes_its_users_again_and_equals_a_whole_build(shop, sourc
         shop.run(job, *settings)
     told, first = build(shop, *settings)
     assert "users_made_again" not in told["metrics"]
+    events = sum(sum(table["length"].to_pylist()) for tables in first.values() for table in tables)
+    rows = sum(len(table) for tables in first.values() for table in tables)
+    assert told["metrics"]["padding_share"] == round(1 - events / (4 * rows), 4)
 
     source(second_json=lines(2, "aby", "qrst", 12))
     shop.run("ingest", *settings)
@@ -122,7 +125,9 @@ def test_a_moved_cut_and_other_configuration_make_all_again(shop, source):
     cuts = {str(value) for table in rows["test"] for value in table["as_of"].to_pylist()}
     assert cuts == {"2017-01-11 00:00:00+00:00"}
     assert "nothing to learn from" not in told["stderr"]
-    told, _ = build(shop, *settings, "split.days=14")
+    assert "of the arrays is padding" not in told["stderr"]
+    told, _ = build(shop, *settings, "split.days=14", "sequences.length=64")
+    assert "sequences.length=32 would be written and read faster" in told["stderr"]
     assert told["metrics"]["rows_train"] == 0
     assert "nothing to learn from: no event lies before the first cut; move it by --set split.days" in told["stderr"]
 
