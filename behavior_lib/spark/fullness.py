@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from behavior_lib.tables import SEQUENCES
 
 _MUCH, _MOST = 0.5, 0.95
+_SHORTEST = 16  # below it a row is hardly cheaper
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,20 @@ class Fullness:
 
     @property
     def enough(self) -> int:
-        """The smallest power of two that holds 95 % of the rows whole."""
+        """The smallest power of two, from 16 on, that holds 95 % of the rows whole."""
         below, wanted = 0, _MOST * sum(self.lengths.values())
         for length in sorted(self.lengths):
             below += self.lengths[length]
             if below >= wanted:
-                return 1 << max(length - 1, 0).bit_length()
+                return max(_SHORTEST, 1 << max(length - 1, 0).bit_length())
         return self.size
 
     def advice(self) -> str | None:
         """What to set where most of what is written, and read in every epoch, is padding; None where it is not."""
         if self.padding_share <= _MUCH or self.enough >= self.size:
             return None
-        told = f"{self.padding_share:.0%} of the arrays is padding, and {_MOST:.0%} of the rows have {self.enough:,}"
+        enough, padding = self.enough, f"{self.padding_share:.0%} of the arrays is padding"
         mend = (
-            f"sequences.length={self.enough} would be written and read faster, and judge by the newest {self.enough:,}"
+            f"sequences.length={enough} would be written and read faster, and users judged by their newest {enough:,}"
         )
-        return f"{told} events or fewer: {mend}"
+        return f"{padding}, and {_MOST:.0%} of the rows have {enough:,} events or fewer: {mend}"

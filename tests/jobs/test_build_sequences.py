@@ -127,7 +127,7 @@ def test_a_moved_cut_and_other_configuration_make_all_again(shop, source):
     assert "nothing to learn from" not in told["stderr"]
     assert "of the arrays is padding" not in told["stderr"]
     told, _ = build(shop, *settings, "split.days=14", "sequences.length=64")
-    assert "sequences.length=32 would be written and read faster" in told["stderr"]
+    assert "sequences.length=16 would be written and read faster" in told["stderr"]
     assert told["metrics"]["rows_train"] == 0
     assert "nothing to learn from: no event lies before the first cut; move it by --set split.days" in told["stderr"]
 

@@ -15,7 +15,7 @@ def test_rows_and_lengths_are_counted_over_all_splits(spark):
 
 
 @pytest.mark.parametrize(
-    ("lengths", "enough"), [({0: 1}, 1), ({1: 1}, 1), ({2: 19, 1000: 1}, 2), ({33: 1}, 64), ({64: 18, 65: 2}, 128)]
+    ("lengths", "enough"), [({0: 1}, 16), ({17: 19, 1000: 1}, 32), ({33: 1}, 64), ({64: 18, 65: 2}, 128)]
 )
 def test_enough_holds_95_of_100_rows_whole(lengths: dict[int, int], enough: int):
     assert Fullness({}, lengths, 1024).enough == enough
