@@ -34,7 +34,8 @@ class SequencesBench(Bench):
 
     def words(self, raw: str) -> list[str]:
         """What the jobs on these raw files need beside the settings of all."""
-        return as_words([f"source={COMPLETE_JOURNEY}"] if raw == COMPLETE_JOURNEY else CUTS)
+        own = [f"source={COMPLETE_JOURNEY}"] if raw == COMPLETE_JOURNEY else CUTS
+        return as_words([*own, *self.arguments.set])
 
     def prepare(self, raw: str) -> tuple[Path, int]:
         """A warehouse with the event log of all raw files. Returns its place and the events in it."""
@@ -86,7 +87,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks sequences", description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000_000], help="rows of the generated logs")
     parser.add_argument("--heavy-user", type=int, default=0, metavar="N", help="beside N events one user with N more")
-    parser.add_argument("--repeats", type=int, default=3, help="after one that warms up")
+    parser.add_argument("--repeats", type=int, default=3, help="after one that warms up; 0: that one counts")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="more settings of every job")
     add_arguments(parser)
     parser.add_argument("--no-complete-journey", dest="complete_journey", action="store_false")
     parser.add_argument("--no-increment", dest="increment", action="store_false")
@@ -99,7 +101,7 @@ def _builds(bench: SequencesBench, raw: str) -> Series:
     for repeat in range(1 + bench.arguments.repeats):
         cost, place = bench.build(raw, base)
         shutil.rmtree(place)
-        if repeat:
+        if repeat or not bench.arguments.repeats:
             series.costs.append(cost)
     shutil.rmtree(base)
     return series

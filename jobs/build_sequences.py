@@ -17,7 +17,8 @@ from behavior_lib.spark.item_graph import item_graph
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
 from behavior_lib.spark.sequence_changes import LastBuilds, has_cuts, touched_users, with_rows_of
-from behavior_lib.spark.sequences import Shape, Vocabulary, lay_out
+from behavior_lib.spark.sequences import IN_ORDER_OF_USERS, Shape, Vocabulary, lay_out
+from behavior_lib.spark.session import session_settings
 from behavior_lib.spark.splits import cuts, global_rows, leave_one_out_rows
 from behavior_lib.spark.vocabulary import buckets_of, write_event_types, write_items
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEM_GRAPH, ITEMS, SEQUENCES, SESSIONS
@@ -104,7 +105,7 @@ def _material(job: Job, inputs: Mapping[str, int], written: Mapping[str, int]) -
     )
     items, types = (job.tables.read(spec, written[spec.name]) for spec in (ITEMS, EVENT_TYPES))
     buckets = buckets_of(job.tables, job.config.vocabulary.hash_buckets)
-    return Material(events, sessions, Vocabulary(items, types, buckets))
+    return Material(events, sessions, Vocabulary(items, types, buckets, items.count()))
 
 
 def _cuts(job: Job, events: DataFrame) -> tuple[datetime, datetime] | None:
@@ -128,7 +129,8 @@ def _rows(job: Job, material: Material, bounds: tuple[datetime, datetime] | None
 
 def _write(job: Job, rows: DataFrame) -> int:
     config = job.config.sequences
-    return job.tables.replace(SEQUENCES, lay_out(rows, config.files, config.length), row_group=config.row_group)
+    with session_settings(job.spark, IN_ORDER_OF_USERS):
+        return job.tables.replace(SEQUENCES, lay_out(rows, config.files, config.length), row_group=config.row_group)
 
 
 def _write_graph(job: Job, version: int) -> int:

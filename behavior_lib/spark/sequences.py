@@ -1,4 +1,4 @@
-"""Events → the histories of SEQUENCES: each user's events before a cut, as arrays of one fixed length."""
+"""Events → rows of SEQUENCES: each user's events before two cuts, as arrays of one fixed length."""
 
 from __future__ import annotations
 
@@ -12,24 +12,36 @@ from pyspark.sql import functions as F
 from behavior_lib.errors import ConfigError
 from behavior_lib.spark.placement import key_of_task
 from behavior_lib.spark.sessionize import session_events
-from behavior_lib.spark.vocabulary import bucket_index, known_before
+from behavior_lib.spark.vocabulary import bucket_index, known_from
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES, SESSIONS
 from behavior_lib.tables.buckets import Buckets
 from behavior_lib.tables.items import UNKNOWN_INDEX
+from behavior_lib.tables.sequences import REFIT, TEST, TRAIN, VALIDATION
 
+# Of the session that runs `rows_of_cuts`: Spark's other way to collect values hashes 128 users and sorts what comes
+# then, while rows are in the order of users already.
+IN_ORDER_OF_USERS = {"spark.sql.execution.useObjectHashAggregateExec": "false"}
 _MAX_INT = 2**31 - 1
-_PLACE, _INDEX, _TYPE, _GAP, _ARRAYS = "_place", "_index", "_type", "_gap", "_arrays"
+_MOST_SENT_AROUND = 1_000_000  # items whose numbers every executor gets, some 120 MB: more are shuffled with the events
+_PLACE, _INDEX, _LATER_INDEX, _TYPE, _GAP = "_place", "_index", "_later_index", "_type", "_gap"
+_EVENTS, _LATER = "_events", "_later"
 
+_TOLD = (SEQUENCES.target_index, SEQUENCES.as_of, SEQUENCES.held_out_id)
+_ASKED = tuple(f"{name}_{number}" for number in (0, 1) for name in _TOLD)
 _ARRAY_COLUMNS = (SEQUENCES.item_index, SEQUENCES.event_type, SEQUENCES.gap_seconds, SEQUENCES.value)
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Frames of ITEMS and EVENT_TYPES, whose numbers the arrays hold, and the buckets of rare items, if any."""
+    """Frames of ITEMS and EVENT_TYPES, whose numbers the arrays hold, and the buckets of rare items, if any.
+
+    n_items: how many rows ITEMS has; None: unknown.
+    """
 
     items: DataFrame
     event_types: DataFrame
     buckets: Buckets | None = None
+    n_items: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,47 +67,61 @@ class Shape:
         """The stride in events."""
         return self.length if self.stride is None else self.stride
 
-    def newest(self) -> Shape:
-        """The newest chunk alone."""
-        return Shape(self.length, min(self.length, self.max_events))
-
 
 def histories(events: DataFrame, vocabulary: Vocabulary, as_of: datetime | None, shape: Shape) -> DataFrame:
-    """`chunks` with each array right-padded with 0 to `shape.length`."""
-    return _padded_arrays(chunks(events, vocabulary, as_of, shape), _ARRAY_COLUMNS, shape.length)
+    """Chunks of each user's newest events before `as_of` (None: all events), as train has them, and padded.
 
-
-def chunks(events: DataFrame, vocabulary: Vocabulary, as_of: datetime | None, shape: Shape) -> DataFrame:
-    """Chunks of each user's newest events before `as_of` (None: all events).
-
-    events: EVENTS rows. Returns user_id, chunk_id (0 holds the newest), item_index, event_type, gap_seconds and value
-    (arrays of at most `shape.length`, oldest event first), length and first_event_time. Chunk c holds the events from
-    place c * stride on, counted from the newest back; the last chunk is the first to hold the oldest kept event.
-    One shuffle by user, to which a task sends no more than the newest events of each user (WindowGroupLimit).
+    events: EVENTS rows. Returns user_id, chunk_id, item_index, event_type, gap_seconds and value (arrays of
+    `shape.length`), length and first_event_time.
     """
     before = events if as_of is None else events.where(F.col(EVENTS.event_time) < F.lit(as_of))
-    in_chunks = _newest(before, shape.max_events).withColumn(SEQUENCES.chunk_id, _chunks_of_place(shape))
-    event = F.struct(
-        (-F.col(_PLACE)).alias(_PLACE),
-        F.col(_INDEX).alias(SEQUENCES.item_index),
-        F.col(_TYPE).alias(SEQUENCES.event_type),
-        F.col(_GAP).alias(SEQUENCES.gap_seconds),
-        F.coalesce(EVENTS.value, F.lit(0.0)).cast("float").alias(SEQUENCES.value),
-    )
-    rows = (
-        _numbered(in_chunks, vocabulary, as_of)
-        .groupBy(EVENTS.user_id, SEQUENCES.chunk_id)
-        .agg(
-            F.array_sort(F.collect_list(event)).alias(_ARRAYS),
-            F.min(EVENTS.event_time).alias(SEQUENCES.first_event_time),
-        )
-        # What is left over at the end of overlapping chunks is in the chunk before it already.
-        .where((F.col(SEQUENCES.chunk_id) == 0) | (F.size(_ARRAYS) > shape.length - shape.step))
-    )
-    # A field of an array of structs is the array of that field.
-    arrays = [F.col(_ARRAYS).getField(name).alias(name) for name in _ARRAY_COLUMNS]
-    length = F.size(_ARRAYS).alias(SEQUENCES.length)
-    return rows.select(EVENTS.user_id, SEQUENCES.chunk_id, *arrays, length, SEQUENCES.first_event_time)
+    users = _pasts(before, vocabulary, (as_of, as_of), shape.max_events, 0)
+    chunks = users.select(EVENTS.user_id, F.inline(_cut_up(TRAIN, F.col(_EVENTS), shape)))
+    rows = chunks.select(EVENTS.user_id, SEQUENCES.chunk_id, *_of_events(_values(SEQUENCES.item_index)))
+    return _padded_arrays(rows, _ARRAY_COLUMNS, shape.length)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked at a cut.
+
+    targets: user_id, once each; target_index, null where there is no target; as_of and held_out_id. as_of: the cut of
+    users that `targets` does not have; None: it has all that are taught.
+    """
+
+    targets: DataFrame
+    as_of: datetime | None = None
+
+
+def rows_of_cuts(
+    earlier: DataFrame,
+    later: DataFrame,
+    vocabulary: Vocabulary,
+    asked: tuple[Asked, Asked],
+    shape: Shape,
+    refit: bool = False,
+) -> DataFrame:
+    """SEQUENCES rows of two cuts, not padded yet: arrays of at most `shape.length`, oldest event first.
+
+    earlier: EVENTS rows before each user's first cut. later: those from there to the second cut. asked: at each cut.
+    Train: chunks of each user's newest events before the first cut. Chunk c holds the events from place c * stride on,
+    counted from the newest back; the last chunk is the first to hold the oldest kept event. Validation and test: the
+    newest chunk before their cut of each user with a target; a user without an event there has an empty one. refit:
+    whether there are rows as those of train, before the second cut.
+    An event is shuffled once, by user, and a task sends no more than the newest of each user (WindowGroupLimit).
+    """
+    kept = shape.max_events if refit else min(shape.length, shape.max_events)
+    cuts = (asked[0].as_of, asked[1].as_of)
+    pasts = _pasts(earlier, vocabulary, cuts, shape.max_events, 0)
+    after = _pasts(later, vocabulary, cuts, kept, None).withColumnRenamed(_EVENTS, _LATER)
+    # The fewest bytes first: what a full join gives is shuffled once more for the next.
+    targets_of = (_numbered_columns(each.targets, number) for number, each in enumerate(asked))
+    joined = _by_user(pasts, _by_user(after, _by_user(*targets_of)))
+    nothing = F.array().cast(pasts.schema[_EVENTS].dataType)
+    joined = joined.withColumns({name: F.coalesce(name, nothing) for name in (_EVENTS, _LATER)})
+    pieces = _pieces(F.col(_EVENTS), _newest_of(_joined(F.col(_EVENTS), F.col(_LATER)), kept), shape, refit)
+    rows = joined.select(EVENTS.user_id, *_ASKED, F.inline(pieces))
+    return _as_rows(rows, cuts)
 
 
 def targets(
@@ -129,25 +155,6 @@ def target_array(indexes: Column, length: int) -> Column:
     return F.slice(F.array_sort(indexes), 1, length).alias(SEQUENCES.target_index)
 
 
-def split_rows(made: DataFrame, target: DataFrame, taught: str | None, judged: str) -> DataFrame:
-    """Rows of one cut, not padded yet: all chunks in the split `taught` (None: not); in `judged` the newest chunk of
-    each user with a target.
-
-    made: as `chunks` gives them. target: user_id, once each, and target_index (null: no target), and what else all rows
-    of the user are to have. A user whose first event lies after the cut is judged too: the chunk is empty, of length 0.
-    One pass over the chunks: what is both taught and judged is made once.
-    """
-    joined = made.join(target, SEQUENCES.user_id, "right" if taught is None else "full_outer")
-    has_chunk = F.col(SEQUENCES.chunk_id).isNotNull()
-    is_judged = F.col(SEQUENCES.target_index).isNotNull() & F.coalesce(F.col(SEQUENCES.chunk_id) == 0, F.lit(True))
-    splits = [F.when(is_judged, F.lit(judged))]
-    if taught is not None:
-        splits.append(F.when(has_chunk, F.lit(taught)))
-    rows = joined.withColumn(SEQUENCES.split, F.explode(F.array_compact(F.array(*splits))))
-    wanted = F.when(F.col(SEQUENCES.split) == judged, F.col(SEQUENCES.target_index))
-    return rows.withColumn(SEQUENCES.target_index, wanted)
-
-
 def without_padding(rows: DataFrame) -> DataFrame:
     """SEQUENCES rows as `lay_out` takes them."""
     trimmed = {name: F.slice(name, F.lit(1), F.col(SEQUENCES.length)) for name in _ARRAY_COLUMNS}
@@ -157,8 +164,8 @@ def without_padding(rows: DataFrame) -> DataFrame:
 def lay_out(rows: DataFrame, files: int, length: int) -> DataFrame:
     """SEQUENCES rows in so many files a split, each user in the one that the hash of the id says, in a total order.
 
-    rows: with arrays of at most `length`, null for empty; they are padded here, behind the shuffle, for most of a row
-    is padding. The same rows lie in the same order in the same files, however they were made.
+    rows: with arrays of at most `length`, target_index null for none; they are padded here, behind the shuffle, for
+    most of a row is padding. The same rows lie in the same order in the same files, however they were made.
     """
     place = F.pmod(F.xxhash64(SEQUENCES.user_id), F.lit(files))
     laid = rows.repartition(files, key_of_task(place, files)).sortWithinPartitions(
@@ -168,14 +175,30 @@ def lay_out(rows: DataFrame, files: int, length: int) -> DataFrame:
 
 
 def padded(rows: DataFrame, length: int) -> DataFrame:
-    """SEQUENCES rows of what `split_rows` gives, in its order. length: of every array."""
-    counted = rows.withColumns({name: F.coalesce(name, F.lit(0)) for name in (SEQUENCES.chunk_id, SEQUENCES.length)})
-    return _padded_arrays(counted, (*_ARRAY_COLUMNS, SEQUENCES.target_index), length).select(*SEQUENCES.column_names)
+    """SEQUENCES rows of what `rows_of_cuts` gives, in its order. length: of every array."""
+    return _padded_arrays(rows, (*_ARRAY_COLUMNS, SEQUENCES.target_index), length).select(*SEQUENCES.column_names)
 
 
 def newest_first() -> WindowSpec:
     """Each user's EVENTS rows from the newest back, in a total order."""
     return Window.partitionBy(EVENTS.user_id).orderBy(F.col(EVENTS.event_time).desc(), F.col(EVENTS.event_id).desc())
+
+
+def _pasts(
+    events: DataFrame, vocabulary: Vocabulary, cuts: tuple[datetime | None, datetime | None], most: int, gap: int | None
+) -> DataFrame:
+    """user_id and `_events`, an array of each user's newest `most` events, oldest first. gap: that of the first one."""
+    event = F.struct(
+        (-F.col(_PLACE)).alias(_PLACE),
+        F.col(_INDEX).alias(SEQUENCES.item_index),
+        F.col(_LATER_INDEX).alias(_LATER_INDEX),
+        F.col(_TYPE).alias(SEQUENCES.event_type),
+        F.coalesce(_GAP, F.lit(gap).cast("int")).alias(SEQUENCES.gap_seconds),
+        F.coalesce(EVENTS.value, F.lit(0.0)).cast("float").alias(SEQUENCES.value),
+        F.col(EVENTS.event_time).alias(SEQUENCES.first_event_time),
+    )
+    numbered = _numbered(_newest(events, most), vocabulary, cuts)
+    return numbered.groupBy(EVENTS.user_id).agg(F.array_sort(F.collect_list(event)).alias(_EVENTS))
 
 
 def _newest(events: DataFrame, most: int) -> DataFrame:
@@ -191,36 +214,127 @@ def _newest(events: DataFrame, most: int) -> DataFrame:
         .withColumn(_PLACE, F.row_number().over(newest_first()))
         .where(F.col(_PLACE) <= most + 1)
     )
-    # Of times rounded down, so that gaps add up: a first time and a sum of gaps is each event's time to the second.
-    second = F.unix_seconds(EVENTS.event_time)
-    gap = second - F.lead(second).over(newest_first())
-    seconds = F.least(F.coalesce(gap, F.lit(0)), F.lit(_MAX_INT)).cast("int")
-    return ranked.withColumn(_GAP, seconds).where(F.col(_PLACE) <= most)
+    gap = _gap(F.col(EVENTS.event_time), F.lead(EVENTS.event_time).over(newest_first()))
+    return ranked.withColumn(_GAP, gap).where(F.col(_PLACE) <= most)
 
 
-def _chunks_of_place(shape: Shape) -> Column:
-    """The chunks that an event is in: one, or where they overlap a row for each."""
-    place = F.col(_PLACE) - 1
-    newest = F.floor(place / shape.step).cast("int")
-    if shape.step == shape.length:
-        return newest
-    oldest = F.greatest(F.lit(0), F.floor((place - shape.length) / shape.step).cast("int") + 1)
-    return F.explode(F.sequence(oldest, newest))
+def _gap(time: Column, before: Column) -> Column:
+    """Seconds between times rounded down, so that a first time and a sum of gaps is each event's time to the second."""
+    seconds = F.unix_seconds(time) - F.unix_seconds(before)
+    return F.when(seconds.isNotNull(), F.least(seconds, F.lit(_MAX_INT)).cast("int"))
 
 
-def _numbered(placed: DataFrame, vocabulary: Vocabulary, as_of: datetime | None) -> DataFrame:
-    """Add the numbers that item and event type had at the cut; a rare item has its bucket's, the rest is unknown."""
-    known = vocabulary.items if as_of is None else known_before(vocabulary.items, as_of)
-    items = known.select(ITEMS.item_id, F.col(ITEMS.item_index).alias(_INDEX))
+def _numbered(placed: DataFrame, vocabulary: Vocabulary, cuts: tuple[datetime | None, datetime | None]) -> DataFrame:
+    """Add the numbers that the item had at both cuts, and the event type's; a rare item has its bucket's, the rest is
+    unknown. cuts: None for now.
+    """
+    since = known_from()
+    known = {
+        name: F.col(ITEMS.item_index) if cut is None else F.when(since < F.lit(cut), F.col(ITEMS.item_index))
+        for name, cut in zip((_INDEX, _LATER_INDEX), cuts, strict=True)
+    }
+    items = vocabulary.items.select(ITEMS.item_id, *(column.alias(name) for name, column in known.items()))
+    if vocabulary.n_items is not None and vocabulary.n_items <= _MOST_SENT_AROUND:
+        items = F.broadcast(items)
     types = vocabulary.event_types.select(EVENT_TYPES.event_type, F.col(EVENT_TYPES.type_index).alias(_TYPE))
     joined = placed.join(items, ITEMS.item_id, "left").join(F.broadcast(types), EVENT_TYPES.event_type, "left")
     rare = [] if vocabulary.buckets is None else [bucket_index(vocabulary.buckets)]
     return joined.withColumns(
         {
-            _INDEX: F.coalesce(_INDEX, *rare, F.lit(UNKNOWN_INDEX)),
+            **{name: F.coalesce(name, *rare, F.lit(UNKNOWN_INDEX)) for name in known},
             _TYPE: F.coalesce(_TYPE, F.lit(UNKNOWN_INDEX)),
         }
     )
+
+
+def _by_user(left: DataFrame, right: DataFrame) -> DataFrame:
+    return left.join(right, EVENTS.user_id, "full_outer")
+
+
+def _numbered_columns(targets: DataFrame, number: int) -> DataFrame:
+    """The targets of one of the cuts, in columns of its own."""
+    return targets.select(EVENTS.user_id, *(F.col(name).alias(f"{name}_{number}") for name in _TOLD))
+
+
+def _joined(events: Column, later: Column) -> Column:
+    """Two arrays of a user's events as one. The first of `later` has no gap yet where the other array may tell it."""
+    first, before = F.get(later, F.lit(0)), F.get(events, F.size(events) - 1)
+    time = SEQUENCES.first_event_time
+    gap = F.coalesce(first.getField(SEQUENCES.gap_seconds), _gap(first.getField(time), before.getField(time)), F.lit(0))
+    mended = F.array(first.withField(SEQUENCES.gap_seconds, gap))
+    rest = F.slice(later, F.lit(2), F.greatest(F.size(later) - 1, F.lit(0)))
+    return F.when(F.size(later) > 0, F.concat(events, mended, rest)).otherwise(events)
+
+
+def _newest_of(events: Column, most: int) -> Column:
+    """The newest events of an array."""
+    return F.slice(events, F.greatest(F.size(events) - (most - 1), F.lit(1)), F.lit(most))
+
+
+def _pieces(before_first: Column, before_second: Column, shape: Shape, refit: bool) -> Column:
+    """All rows of a user, each with its split, its chunk and its events. The arguments: the events before each cut."""
+    parts = [_cut_up(TRAIN, before_first, shape)]
+    for number, (split, events) in enumerate(((VALIDATION, before_first), (TEST, before_second))):
+        is_asked = F.col(f"{SEQUENCES.target_index}_{number}").isNotNull()
+        newest = _newest_of(events, min(shape.length, shape.max_events))
+        parts.append(F.when(is_asked, F.array(_piece(split, F.lit(0), newest))))
+    if refit:
+        parts.append(_cut_up(REFIT, before_second, shape))
+    return F.flatten(F.array_compact(F.array(*parts)))
+
+
+def _piece(split: str, chunk: Column, events: Column) -> Column:
+    return F.struct(F.lit(split).alias(SEQUENCES.split), chunk.alias(SEQUENCES.chunk_id), events.alias(_EVENTS))
+
+
+def _cut_up(split: str, events: Column, shape: Shape) -> Column:
+    """An array of a user's events as an array of its chunks; null where there is no event."""
+    size = F.size(events)
+    further = F.ceil(F.greatest(F.lit(0), size - shape.length) / shape.step).cast("int")
+
+    def chunk(number: Column) -> Column:
+        newest = size - number * shape.step
+        oldest = F.greatest(F.lit(1), newest - (shape.length - 1))
+        return _piece(split, number, F.slice(events, oldest, newest - oldest + 1))
+
+    return F.when(size > 0, F.transform(F.sequence(F.lit(0), further), chunk))
+
+
+def _as_rows(pieces: DataFrame, cuts: tuple[datetime | None, datetime | None]) -> DataFrame:
+    """The columns of SEQUENCES of rows that have those of both cuts, their split, their chunk and its events."""
+    is_second = F.col(SEQUENCES.split).isin(TEST, REFIT)
+    is_judged = F.col(SEQUENCES.split).isin(VALIDATION, TEST)
+
+    def told(name: str) -> Column:
+        return F.when(is_second, F.col(f"{name}_1")).otherwise(F.col(f"{name}_0"))
+
+    index = F.when(is_second, _values(_LATER_INDEX)).otherwise(_values(SEQUENCES.item_index))
+    cut = F.when(is_second, F.lit(cuts[1])).otherwise(F.lit(cuts[0])).cast("timestamp")
+    return pieces.select(
+        EVENTS.user_id,
+        SEQUENCES.chunk_id,
+        SEQUENCES.split,
+        *_of_events(index),
+        F.when(is_judged, told(SEQUENCES.target_index)).alias(SEQUENCES.target_index),
+        F.coalesce(told(SEQUENCES.as_of), cut).alias(SEQUENCES.as_of),
+        told(SEQUENCES.held_out_id).alias(SEQUENCES.held_out_id),
+    )
+
+
+def _of_events(index: Column) -> list[Column]:
+    """The columns of SEQUENCES that say what the events of a row are. index: item_index."""
+    first = F.get(_values(SEQUENCES.first_event_time), F.lit(0))
+    return [
+        index.alias(SEQUENCES.item_index),
+        *(_values(name).alias(name) for name in _ARRAY_COLUMNS[1:]),
+        F.size(_EVENTS).alias(SEQUENCES.length),
+        first.alias(SEQUENCES.first_event_time),
+    ]
+
+
+def _values(name: str) -> Column:
+    """A field of an array of structs is the array of that field."""
+    return F.col(_EVENTS).getField(name)
 
 
 def _padded_arrays(rows: DataFrame, names: Sequence[str], length: int) -> DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from functools import reduce
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
@@ -11,13 +10,13 @@ from pyspark.sql import functions as F
 from behavior_lib.config.schema import SplitConfig
 from behavior_lib.config.source import SourceSplit
 from behavior_lib.errors import ConfigError, DataRefused
-from behavior_lib.spark.sequences import Shape, Vocabulary, chunks, newest_first, split_rows, target_array, targets
+from behavior_lib.spark.sequences import Asked, Shape, Vocabulary, newest_first, rows_of_cuts, target_array, targets
 from behavior_lib.tables import EVENTS, ITEMS, SEQUENCES
 from behavior_lib.tables.items import UNKNOWN_INDEX
-from behavior_lib.tables.sequences import REFIT, TEST, TRAIN, VALIDATION
+from behavior_lib.tables.sequences import TEST, VALIDATION
 
 _FEWEST = 3  # events with an item, of whoever has events held out
-_PLACE, _END, _CUT = "_place", "_end", (SEQUENCES.as_of, SEQUENCES.held_out_id)
+_PLACE, _START, _END, _CUT = "_place", "_start", "_end", (SEQUENCES.as_of, SEQUENCES.held_out_id)
 
 
 def cuts(config: SplitConfig, source: SourceSplit, newest: datetime) -> tuple[datetime, datetime]:
@@ -58,15 +57,17 @@ def global_rows(
     events, sessions: EVENTS and SESSIONS rows. Train and validation end at the validation cut, test and refit at the
     test cut. refit: whether its rows are made.
     """
+    time, bounds = F.col(EVENTS.event_time), ((validation, test), (test, None))
+    earlier = events.where(time < F.lit(validation))
+    later = events.where((time >= F.lit(validation)) & (time < F.lit(test)))
 
-    def of_cut(cut: datetime, until: datetime | None, taught: str | None, judged: str) -> DataFrame:
+    def asked(cut: datetime, until: datetime | None) -> Asked:
         target = targets(events, sessions, vocabulary.items, cut, until, shape.length)
-        made = chunks(events, vocabulary, cut, shape.newest() if taught is None else shape)
         held = {SEQUENCES.as_of: F.lit(cut), SEQUENCES.held_out_id: F.lit(None).cast("string")}
-        return split_rows(made, target, taught, judged).withColumns(held)
+        return Asked(target.withColumns(held), cut)
 
-    parts = [of_cut(validation, test, TRAIN, VALIDATION), of_cut(test, None, REFIT if refit else None, TEST)]
-    return reduce(DataFrame.unionByName, parts)
+    first, second = (asked(*each) for each in bounds)
+    return rows_of_cuts(earlier, later, vocabulary, (first, second), shape, refit)
 
 
 def leave_one_out_rows(events: DataFrame, vocabulary: Vocabulary, shape: Shape, refit: bool = False) -> DataFrame:
@@ -78,17 +79,18 @@ def leave_one_out_rows(events: DataFrame, vocabulary: Vocabulary, shape: Shape, 
     are like those of train, and go up to the test event. Arrays are not padded yet.
     """
     held = held_out(events)
+    ends = [held.where(F.col(SEQUENCES.split) == judged) for judged in (VALIDATION, TEST)]
 
-    def of_cut(taught: str | None, judged: str) -> DataFrame:
-        ends = held.where(F.col(SEQUENCES.split) == judged)
-        made = chunks(before(events, ends), vocabulary, None, shape.newest() if taught is None else shape)
+    def asked(of_cut: DataFrame, is_taught: bool) -> Asked:
         index = target_array(F.array(F.coalesce(ITEMS.item_index, F.lit(UNKNOWN_INDEX))), shape.length)
-        numbered = ends.join(vocabulary.items.select(ITEMS.item_id, ITEMS.item_index), ITEMS.item_id, "left")
+        numbered = of_cut.join(vocabulary.items.select(ITEMS.item_id, ITEMS.item_index), ITEMS.item_id, "left")
         target = numbered.select(SEQUENCES.user_id, *_CUT, index)
-        return split_rows(made, target if taught is None else _ends_of_all(events, target), taught, judged)
+        return Asked(_ends_of_all(events, target) if is_taught else target)
 
-    parts = [of_cut(TRAIN, VALIDATION), of_cut(REFIT if refit else None, TEST)]
-    return reduce(DataFrame.unionByName, parts)
+    later = before(events, ends[1], ends[0])
+    return rows_of_cuts(
+        before(events, ends[0]), later, vocabulary, (asked(ends[0], True), asked(ends[1], refit)), shape, refit
+    )
 
 
 def held_out(events: DataFrame) -> DataFrame:
@@ -110,15 +112,22 @@ def held_out(events: DataFrame) -> DataFrame:
     return chosen.drop(_PLACE).withColumnsRenamed(renamed)
 
 
-def before(events: DataFrame, ends: DataFrame) -> DataFrame:
+def before(events: DataFrame, ends: DataFrame, since: DataFrame | None = None) -> DataFrame:
     """The EVENTS rows before the event that is held out of their user; all of a user without one.
 
-    ends: user_id, as_of and held_out_id, one row a user.
+    ends: user_id, as_of and held_out_id, one row a user. since: the same of earlier events, from which on rows are
+    wanted; then there are none of a user without one.
     """
-    cut = ends.select(EVENTS.user_id, F.struct(*_CUT).alias(_END))
-    joined = events.join(cut, EVENTS.user_id, "left")
-    is_before = F.struct(EVENTS.event_time, EVENTS.event_id) < F.col(_END)
-    return joined.where(F.col(_END).isNull() | is_before).drop(_END)
+    place = F.struct(EVENTS.event_time, EVENTS.event_id)
+    joined = events.join(_as_end(ends, _END), EVENTS.user_id, "left")
+    rows = joined.where(F.col(_END).isNull() | (place < F.col(_END))).drop(_END)
+    if since is not None:
+        rows = rows.join(_as_end(since, _START), EVENTS.user_id).where(place >= F.col(_START)).drop(_START)
+    return rows
+
+
+def _as_end(ends: DataFrame, name: str) -> DataFrame:
+    return ends.select(EVENTS.user_id, F.struct(*_CUT).alias(name))
 
 
 def _ends_of_all(events: DataFrame, target: DataFrame) -> DataFrame:

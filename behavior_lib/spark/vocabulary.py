@@ -79,7 +79,7 @@ def update_items(
     have no number are left out. The frame is good inside the block alone.
     """
     seen = _seen(events, config).persist()  # the known items and the new ones are taken from it: one pass over events
-    numbers = known.select(ITEMS.item_id, ITEMS.item_index, *_TOLD, _known_from().alias(_SINCE))
+    numbers = known.select(ITEMS.item_id, ITEMS.item_index, *_TOLD, known_from().alias(_SINCE))
     # The least of both: a late event may have moved it into the past, and nothing takes a number back.
     since = F.least(_SINCE, ITEMS.known_from)
     old = seen.join(numbers, ITEMS.item_id).withColumn(ITEMS.known_from, since).drop(_SINCE)
@@ -108,9 +108,14 @@ def next_number(known: DataFrame, column: str, reserved: Sequence[Buckets] = ())
     return max(FIRST_INDEX, -1 if newest is None else int(newest) + 1, *(buckets.end for buckets in reserved))
 
 
+def known_from() -> Column:
+    """Since when the item of an ITEMS row has a number of its own, of rows too that are older than the column."""
+    return F.coalesce(ITEMS.known_from, ITEMS.first_seen)
+
+
 def known_before(items: DataFrame, cut: datetime) -> DataFrame:
     """The ITEMS rows that had a number of their own by the events before the cut; all others are rare as of it."""
-    return items.where(_known_from() < F.lit(cut))
+    return items.where(known_from() < F.lit(cut))
 
 
 def bucket_index(buckets: Buckets) -> Column:
@@ -137,11 +142,6 @@ def _seen(events: DataFrame, config: VocabularyConfig) -> DataFrame:
     placed = named.where(is_counted).select(EVENTS.item_id, F.col(EVENTS.event_time).alias(ITEMS.known_from))
     reached = placed.withColumn(_PLACE, place).where(F.col(_PLACE) == config.min_count).drop(_PLACE)
     return by_item.agg(*figures).join(reached, EVENTS.item_id, "left")
-
-
-def _known_from() -> Column:
-    """known_from of ITEMS rows, those too that were written before the column was."""
-    return F.coalesce(ITEMS.known_from, ITEMS.first_seen)
 
 
 def _of_count(reserved: Sequence[Buckets], count: int) -> Buckets | None:

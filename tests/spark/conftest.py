@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from behavior_lib.config.schema import VocabularyConfig
 from behavior_lib.spark.schema import rows_frame
-from behavior_lib.tables import EVENTS, TableSpec
+from behavior_lib.spark.sequences import Vocabulary
+from behavior_lib.spark.vocabulary import new_event_types, update_items
+from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, TableSpec
+from behavior_lib.tables.items import FIRST_INDEX
 
 
 def event(user: str, time: str, **values: Any) -> dict[str, Any]:
@@ -48,3 +52,17 @@ def held(spec: TableSpec, frame: Any) -> Any:
 def events(spark: Any) -> Callable[..., Any]:
     """events(event(…), …) → a frame of EVENTS rows."""
     return lambda *rows: rows_frame(spark, EVENTS, rows)
+
+
+@pytest.fixture
+def vocabulary(spark: Any) -> Callable[..., Vocabulary]:
+    """vocabulary(a frame of EVENTS rows) → the numbers of its items and types."""
+
+    def build(frame: Any) -> Vocabulary:
+        with update_items(rows_frame(spark, ITEMS, []), frame, None, FIRST_INDEX, VocabularyConfig()) as numbered:
+            items = held(ITEMS, numbered)
+        with new_event_types(rows_frame(spark, EVENT_TYPES, []), frame, FIRST_INDEX) as numbered:
+            types = held(EVENT_TYPES, numbered)
+        return Vocabulary(items, types)
+
+    return build

@@ -1,5 +1,6 @@
 import random
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import accumulate, pairwise
 
@@ -8,29 +9,27 @@ import pytest
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from behavior_lib.config.schema import EvaluateConfig, SequencesConfig, SplitConfig, VocabularyConfig
-from behavior_lib.config.source import SourceSplit
+from behavior_lib.config.schema import SequencesConfig, VocabularyConfig
 from behavior_lib.errors import ConfigError
-from behavior_lib.evaluation.baselines import POPULARITY
 from behavior_lib.spark.collected import collect
-from behavior_lib.spark.evaluation import as_histories, baselines, judged_users
+from behavior_lib.spark.evaluation import as_histories
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.spark.sequences import (
+    IN_ORDER_OF_USERS,
+    Asked,
     Shape,
-    Vocabulary,
-    chunks,
     histories,
     lay_out,
     padded,
-    split_rows,
+    rows_of_cuts,
     targets,
     without_padding,
 )
+from behavior_lib.spark.session import session_settings
 from behavior_lib.spark.sessionize import sessionize
-from behavior_lib.spark.splits import cuts, global_rows, leave_one_out_rows
 from behavior_lib.spark.vocabulary import new_event_types, next_number, update_items
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES
-from behavior_lib.tables.items import FIRST_INDEX, UNKNOWN_INDEX
+from behavior_lib.tables.items import FIRST_INDEX
 from tests.spark.conftest import event, held
 
 CUT = datetime(2017, 1, 3)
@@ -59,18 +58,6 @@ def many_events(seed: int, n: int) -> list[dict]:
     return rows
 
 
-@pytest.fixture
-def vocabulary(spark):
-    def build(frame):
-        with update_items(rows_frame(spark, ITEMS, []), frame, None, FIRST_INDEX, VocabularyConfig()) as numbered:
-            items = held(ITEMS, numbered)
-        with new_event_types(rows_frame(spark, EVENT_TYPES, []), frame, FIRST_INDEX) as numbered:
-            types = held(EVENT_TYPES, numbered)
-        return Vocabulary(items, types)
-
-    return build
-
-
 def second(time: datetime) -> datetime:
     return time.replace(microsecond=0)
 
@@ -81,6 +68,8 @@ def slow_histories(rows: list[dict], items: dict, types: dict, cut: datetime, sh
     for user in {row["user_id"] for row in rows}:
         own = sorted((r["event_time"].replace(tzinfo=None), r["event_id"], r) for r in rows if r["user_id"] == user)
         own = [entry for entry in own if entry[0] < cut]
+        if not own:
+            continue
         gaps = [0] + [int((second(b[0]) - second(a[0])).total_seconds()) for a, b in pairwise(own)]
         events = [
             (items.get(r["item_id"], 2), types[r["event_type"]], gap, r["value"] or 0.0)
@@ -225,47 +214,124 @@ def test_targets_are_the_items_of_the_first_session_after_the_cut(events, vocabu
     assert [(r.user_id, list(r.target_index)) for r in rows] == [("u", sorted((index["c"], index["d"])))]
 
 
+def asked(frame: DataFrame, cut: datetime) -> Asked:
+    """frame: user_id and target_index."""
+    told = {SEQUENCES.as_of: F.lit(cut), SEQUENCES.held_out_id: F.lit(None).cast("string")}
+    return Asked(frame.withColumns(told), cut)
+
+
 def test_rows_of_a_split(spark, events, vocabulary):
     frame = events(*(event("u", f"2017-01-02 00:00:0{n}", item_id="a") for n in range(5)), event("v", "2017-01-01"))
-    made = chunks(frame, vocabulary(frame), CUT, Shape(2, 100))
-    target = spark.sql("select explode(array('u', 'new')) as user_id, array(7) as target_index")
-    cut = {SEQUENCES.as_of: F.lit(CUT), SEQUENCES.held_out_id: F.lit(None).cast("string")}
-    rows = padded(split_rows(made, target, "train", "test").withColumns(cut), 2)
+    target = asked(spark.sql("select explode(array('u', 'new')) as user_id, array(7) as target_index"), CUT)
+
+    def made(earlier: DataFrame) -> DataFrame:
+        both = (target, Asked(target.targets.where("false"), CUT))
+        return padded(rows_of_cuts(earlier, frame.where("false"), vocabulary(frame), both, Shape(2, 100)), 2)
+
+    rows = made(frame)
     told = sorted((r.split, r.user_id, r.chunk_id, r.length, *r.item_index, *r.target_index) for r in rows.collect())
-    judged = [("test", "new", 0, 0, 0, 0, 7, 0), ("test", "u", 0, 2, 3, 3, 7, 0)]
     assert told == [
-        *judged,
         ("train", "u", 0, 2, 3, 3, 0, 0),
         ("train", "u", 1, 2, 3, 3, 0, 0),
         ("train", "u", 2, 1, 3, 0, 0, 0),
         ("train", "v", 0, 1, 2, 0, 0, 0),
+        ("validation", "new", 0, 0, 0, 0, 7, 0),
+        ("validation", "u", 0, 2, 3, 3, 7, 0),
     ]
     assert {str(r.as_of) for r in rows.collect()} == {"2017-01-03 00:00:00"}
-    alone = padded(split_rows(made, target, None, "test").withColumns(cut), 2).collect()
-    assert sorted((r.split, r.user_id, r.chunk_id, r.length, *r.item_index, *r.target_index) for r in alone) == judged
-    assert {r.user_id: r.first_event_time for r in alone} == {"new": None, "u": datetime(2017, 1, 2, 0, 0, 3)}
-    nobody = split_rows(made.where("false"), target, None, "test").withColumns(cut)
-    tests = rows.where("split = 'test'")
-    for frame, expected in ((tests, ["NaT", "2017-01-02T00:00:03"]), (padded(nobody, 2), ["NaT", "NaT"])):
-        collected = as_histories(collect(frame.orderBy(SEQUENCES.user_id)))
+    judged = rows.where("split = 'validation'")
+    assert {r.user_id: r.first_event_time for r in judged.collect()} == {
+        "new": None,
+        "u": datetime(2017, 1, 2, 0, 0, 3),
+    }
+    for each, expected in ((judged, ["NaT", "2017-01-02T00:00:03"]), (made(frame.where("false")), ["NaT", "NaT"])):
+        collected = as_histories(collect(each.orderBy(SEQUENCES.user_id)))
         np.testing.assert_array_equal(collected.first_event_time, np.array(expected, "datetime64[s]"))
+
+
+@pytest.mark.parametrize("refit", [False, True])
+@pytest.mark.parametrize("shape", [Shape(4, 100), Shape(6, 5), Shape(4, 9, stride=3), Shape(64, 100), Shape(1, 3)])
+def test_both_cuts_from_one_pass_are_what_each_alone_gives(spark, events, vocabulary, shape: Shape, refit: bool):
+    """Of users with events before both cuts, before one, behind the first alone, and nowhere."""
+    cuts = (datetime(2017, 1, 2), CUT)
+    rows = many_events(5, 90)
+    rows = [row for row in rows if row["user_id"] != "y" or row["event_time"].replace(tzinfo=None) < cuts[0]]
+    rows = [row for row in rows if row["user_id"] != "z" or row["event_time"].replace(tzinfo=None) >= cuts[0]]
+    rows += [event("x", "2017-01-02 12:00:00", event_id="f", item_id="fresh"), event("late", "2017-01-04")]
+    frame = events(*rows)
+    words = vocabulary(frame)
+    target = spark.sql("select explode(array('x', 'y', 'z', 'late')) as user_id, array(7) as target_index")
+    asking = (asked(target.where("user_id <> 'y'"), cuts[0]), asked(target.where("user_id <> 'x'"), cuts[1]))
+    time = F.col(EVENTS.event_time)
+    parts = frame.where(time < F.lit(cuts[0])), frame.where((time >= F.lit(cuts[0])) & (time < F.lit(cuts[1])))
+    told = padded(rows_of_cuts(*parts, words, asking, shape, refit), shape.length).collect()
+    found = {
+        (r.split, r.user_id, r.chunk_id): (*(list(r[name]) for name in FIELDS), r.length, r.first_event_time)
+        for r in told
+    }
+    types = {r.event_type: r.type_index for r in words.event_types.collect()}
+    none = (*([0] * shape.length for _ in range(3)), [0.0] * shape.length, 0, None)
+    expected = {}
+    for cut, taught, judged, users in (
+        (cuts[0], "train", "validation", ("x", "z", "late")),
+        (cuts[1], "refit" if refit else None, "test", ("y", "z", "late")),
+    ):
+        # An item has its number from its first event on: `fresh` has one at the second cut.
+        items = {r.item_id: r.item_index for r in words.items.collect() if r.first_seen < cut}
+        whole = slow_histories(rows, items, types, cut, shape)
+        if taught is not None:
+            expected |= {(taught, *key): row for key, row in whole.items()}
+        expected |= {(judged, user, 0): whole.get((user, 0), none) for user in users}
+    assert found == expected
+    assert len(told) == len(found)
+    assert {(r.split, r.as_of) for r in told if r.split in ("train", "validation")} == {
+        ("train", cuts[0]), ("validation", cuts[0])
+    }  # fmt: skip
+    assert {r.as_of for r in told if r.split in ("test", "refit")} == {cuts[1]}
+    assert {tuple(r.target_index[:1]) for r in told if r.split in ("validation", "test")} == {(7,)}
+    assert {tuple(r.target_index[:1]) for r in told if r.split in ("train", "refit")} == {(0,)}
 
 
 def test_padding_that_is_taken_away_comes_back(spark, events, vocabulary):
     frame = events(*(event("u", f"2017-01-02 00:00:0{n}", item_id="a", value=n / 2) for n in range(3)))
-    target = spark.sql("select explode(array('u', 'new')) as user_id, array(4, 7) as target_index")
-    cut = {SEQUENCES.as_of: F.lit(CUT), SEQUENCES.held_out_id: F.lit(None).cast("string")}
-    rows = padded(
-        split_rows(chunks(frame, vocabulary(frame), CUT, Shape(5, 9)), target, "train", "test").withColumns(cut), 5
-    )
+    target = asked(spark.sql("select explode(array('u', 'new')) as user_id, array(4, 7) as target_index"), CUT)
+    both = (target, Asked(target.targets.where("false"), CUT))
+    rows = padded(rows_of_cuts(frame, frame.where("false"), vocabulary(frame), both, Shape(5, 9)), 5)
     short = without_padding(rows)
     assert sorted(map(len, (r.gap_seconds for r in short.collect()))) == [0, 3, 3]
     assert sorted(map(str, padded(short, 5).collect())) == sorted(map(str, rows.collect()))
 
 
+def plan_of(frame: DataFrame) -> str:
+    return str(frame._jdf.queryExecution().executedPlan().treeString())
+
+
+def test_an_event_is_shuffled_once_and_sorted_once_behind_it(spark, events, vocabulary):
+    frame = events(event("u", "2017-01-01", item_id="a")).repartition(2)
+    target = asked(spark.range(2).selectExpr("concat('u', id) as user_id", "array(7) as target_index"), CUT)
+    words = replace(vocabulary(frame), n_items=1)
+    with session_settings(spark, {**IN_ORDER_OF_USERS, "spark.sql.autoBroadcastJoinThreshold": "-1"}):
+        few, many = (
+            plan_of(rows_of_cuts(frame, frame.where("value > 1"), each, (target, target), Shape(2, 100)))
+            for each in (words, replace(words, n_items=1_000_001))
+        )
+    assert "Python" not in few
+    assert "Cartesian" not in few
+    # Two frames of targets and what they give, the events behind the first cut and what these give, the events before.
+    assert few.count("Exchange hashpartitioning(user_id#") == 6
+    # Events: each before and behind their shuffle. What has a row a user: one in front of each side of a join.
+    events_of, users_of = (
+        len(re.findall(rf" Sort \[user_id#\d+ ASC NULLS FIRST{end}", few)) for end in (", ev", "\\]")
+    )
+    assert (events_of, users_of) == (4, 4)
+    assert few.count("BroadcastHashJoin [item_id#") == 2
+    # More items than are sent to everybody: the events go to them and come back.
+    assert (many.count("BroadcastHashJoin [item_id#"), many.count("SortMergeJoin [item_id#")) == (0, 2)
+
+
 def test_histories_shuffle_by_user_once(events, vocabulary):
     frame = events(event("u", "2017-01-01", item_id="a")).repartition(2)
-    plan = histories(frame, vocabulary(frame), CUT, Shape(2, 100))._jdf.queryExecution().executedPlan().treeString()
+    plan = plan_of(histories(frame, vocabulary(frame), CUT, Shape(2, 100)))
     assert "Python" not in plan
     assert plan.count("Exchange hashpartitioning(user_id#") == 1
 
@@ -274,7 +340,7 @@ def test_a_task_shuffles_no_more_than_the_newest_events_of_a_user(events, vocabu
     """Whatever a user has: of 10^7 events a task sends on the 4096 that may be kept, and one for the oldest gap."""
     frame = events(event("u", "2017-01-01", item_id="a")).repartition(2)
     most = SequencesConfig().max_events_per_user
-    plan = histories(frame, vocabulary(frame), CUT, Shape(1024, most))._jdf.queryExecution().executedPlan().treeString()
+    plan = plan_of(histories(frame, vocabulary(frame), CUT, Shape(1024, most)))
     shuffle = plan.index("Exchange hashpartitioning(user_id#")
     limits = [found.start() for found in re.finditer(rf"WindowGroupLimit .*row_number\(\), {most + 1}, ", plan)]
     assert len(limits) == 2
@@ -292,107 +358,3 @@ def test_each_file_holds_the_users_of_one_hash_in_a_total_order(spark):
     for file in range(3):
         in_file = [(row[-1], row[1]) for row in found if row[0] == file]
         assert in_file == sorted(in_file)
-
-
-def test_refit_is_the_train_of_a_later_cut(events, vocabulary):
-    days = [*("ab" * 3), "c", "d"]
-    frame = events(*(event("u", f"2017-01-{day:02d} 00:00:00", item_id=item) for day, item in enumerate(days, 1)))
-    words, sessions = vocabulary(frame), sessionize(frame, timedelta(minutes=30), 0)
-
-    def made(validation: int, test: int, refit: bool) -> DataFrame:
-        bounds = (datetime(2017, 1, day) for day in (validation, test))
-        return padded(global_rows(frame, sessions, words, Shape(4, 100), *bounds, refit), 4).drop(SEQUENCES.split)
-
-    def rows_of(frame: DataFrame) -> list[str]:
-        return sorted(str(row) for row in frame.collect())
-
-    plain = rows_of(made(5, 7, refit=False))
-    more = rows_of(made(5, 7, refit=True))
-    later = padded(global_rows(frame, sessions, words, Shape(4, 100), datetime(2017, 1, 7), datetime(2017, 1, 8)), 4)
-    expected = rows_of(later.where(F.col(SEQUENCES.split) == "train").drop(SEQUENCES.split))
-    assert len(expected) == 2
-    assert more == sorted([*plain, *expected])
-
-
-def test_leave_one_out(events, vocabulary):
-    frame = events(
-        # Of one instant the smaller event_id is the earlier; what comes after the held-out event is nowhere.
-        event("u", "2017-01-01 00:00:00", event_id="1", item_id="a", value=1.0),
-        event("u", "2017-01-02 00:00:00", event_id="3", item_id="b", value=2.0),
-        event("u", "2017-01-02 00:00:00", event_id="4", item_id="c", value=3.0),
-        event("u", "2017-01-02 00:00:00", event_id="2", value=4.0),
-        event("u", "2017-01-03 00:00:00", event_id="5", value=5.0),
-        event("few", "2017-01-05 00:00:00", event_id="6", item_id="a", value=6.0),
-        event("few", "2017-01-06 00:00:00", event_id="7", value=7.0),
-        event("few", "2017-01-07 00:00:00", event_id="8", item_id="b", value=8.0),
-    )
-    words = vocabulary(frame)
-    index = {r.item_id: r.item_index for r in words.items.collect()}
-    rows = padded(leave_one_out_rows(frame, words, Shape(2, 100)), 2).collect()
-    told = {
-        (r.user_id, r.split, r.chunk_id): (list(r.value), list(r.target_index), str(r.as_of), r.held_out_id)
-        for r in rows
-    }
-    assert len(rows) == 5
-    assert told == {
-        ("u", "train", 0): ([1.0, 4.0], [0, 0], "2017-01-02 00:00:00", "3"),
-        ("u", "validation", 0): ([1.0, 4.0], [index["b"], 0], "2017-01-02 00:00:00", "3"),
-        ("u", "test", 0): ([4.0, 2.0], [index["c"], 0], "2017-01-02 00:00:00", "4"),
-        ("few", "train", 0): ([7.0, 8.0], [0, 0], "2017-01-07 00:00:00.000001", None),
-        ("few", "train", 1): ([6.0, 0.0], [0, 0], "2017-01-07 00:00:00.000001", None),
-    }
-    again = padded(leave_one_out_rows(frame, words, Shape(2, 100), refit=True), 2)
-    again = again.where(F.col(SEQUENCES.split) == "refit")
-    assert {(r.user_id, r.chunk_id): (list(r.value), str(r.as_of), r.held_out_id) for r in again.collect()} == {
-        ("u", 0): ([4.0, 2.0], "2017-01-02 00:00:00", "4"),
-        ("u", 1): ([1.0, 0.0], "2017-01-02 00:00:00", "4"),
-        ("few", 0): ([7.0, 8.0], "2017-01-07 00:00:00.000001", None),
-        ("few", 1): ([6.0, 0.0], "2017-01-07 00:00:00.000001", None),
-    }
-    rare = Vocabulary(words.items.where(F.col(ITEMS.item_id) != "b"), words.event_types)
-    held = padded(leave_one_out_rows(frame, rare, Shape(2, 100)), 2).where("split = 'validation'").collect()
-    assert [list(r.target_index) for r in held] == [[UNKNOWN_INDEX, 0]]
-
-
-def test_baselines_of_leave_one_out_count_what_is_not_held_out(events, vocabulary):
-    frame = events(
-        *(event("u", f"2017-01-0{n} 00:00:00", item_id=item) for n, item in enumerate("aabc", 1)),
-        *(event("few", f"2017-01-1{n} 00:00:00", item_id="c") for n in range(2)),
-    )
-    words = vocabulary(frame)
-    rows = leave_one_out_rows(frame, words, Shape(4, 100))
-    index = {r.item_id: r.item_index for r in words.items.collect()}
-    for split, (b, c) in {"validation": (0, 2), "test": (1, 2)}.items():
-        own = rows.where(F.col(SEQUENCES.split) == split)
-        users = judged_users(own)
-        found = baselines(frame, words.items, own, users, 6, EvaluateConfig(baselines=[POPULARITY]))
-        scores = found.scorers[POPULARITY](slice(0, 1))
-        assert users.user_ids.tolist() == ["u"]
-        assert [int(scores[0, index[name]]) for name in "abc"] == [2, b, c]
-
-
-@pytest.mark.parametrize(
-    ("config", "source", "expected"),
-    [
-        (SplitConfig(), SourceSplit(), ("2017-11-06", "2017-12-04")),
-        (SplitConfig(days=7), SourceSplit(), ("2017-12-18", "2017-12-25")),
-        (SplitConfig(), SourceSplit("2017-11-01", "2017-12-01"), ("2017-11-01", "2017-12-01")),
-        (SplitConfig(test="2017-12-10"), SourceSplit("2017-11-01", "2017-12-01"), ("2017-11-01", "2017-12-10")),
-    ],
-)
-def test_cuts(config: SplitConfig, source: SourceSplit, expected: tuple[str, str]):
-    found = cuts(config, source, datetime(2017, 12, 31, 23, 59))
-    assert tuple(str(cut.date()) for cut in found) == expected
-
-
-@pytest.mark.parametrize(
-    ("config", "sentence"),
-    [
-        (SplitConfig(test="soon"), "split.test is no date or time: 'soon'; write 2017-11-01 or 2017-11-01T06:00:00"),
-        (SplitConfig(validation="2018-01-01", test="2017-01-01"), "split.validation is not before split.test"),
-    ],
-)
-def test_wrong_cuts(config: SplitConfig, sentence: str):
-    with pytest.raises(ConfigError) as error:
-        cuts(config, SourceSplit(), datetime(2017, 12, 31))
-    assert str(error.value).startswith(sentence)

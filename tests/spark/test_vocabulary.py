@@ -20,7 +20,7 @@ from behavior_lib.spark.evaluation import as_histories, baselines, judged_users,
 from behavior_lib.spark.forget import recounted
 from behavior_lib.spark.numbering import number_rows
 from behavior_lib.spark.schema import rows_frame
-from behavior_lib.spark.sequences import Shape, Vocabulary, chunks, histories, padded, split_rows, targets
+from behavior_lib.spark.sequences import Asked, Shape, Vocabulary, histories, padded, rows_of_cuts, targets
 from behavior_lib.spark.sessionize import sessionize
 from behavior_lib.spark.tables import Tables
 from behavior_lib.spark.vocabulary import (
@@ -249,8 +249,10 @@ def test_a_target_that_is_rare_is_missed_and_no_candidate(events, frames):
     frame = events(*rows)
     target = targets(frame, sessionize(frame, timedelta(minutes=30), 0), words.items, CUT, None, 6)
     cut = {SEQUENCES.as_of: F.lit(CUT), SEQUENCES.held_out_id: F.lit(None).cast("string")}
-    made = chunks(frame, words, CUT, Shape(6, 100))
-    sequences = padded(split_rows(made, target, None, "test").withColumns(cut), 6)
+    asked = (Asked(target.withColumns(cut).where("false"), CUT), Asked(target.withColumns(cut), CUT))
+    before = frame.where(F.col("event_time") < F.lit(CUT))
+    made = rows_of_cuts(before, frame.where("false"), words, asked, Shape(6, 100))
+    sequences = padded(made, 6).where("split = 'test'")
     users = judged_users(sequences)
     assert users.targets.tolist() == [[2, 2, 3, 4, 5, 0]]
     found = baselines(frame, words.items, sequences, users, 6, EvaluateConfig(baselines=[POPULARITY]))
