@@ -115,7 +115,7 @@ def _increment(bench: SequencesBench, whole: str) -> Series:
     bench.link_days(whole, "part", slice(DAYS - 1, None))
     new = Series(bench.job("ingest", "part", base)["rows"]["accepted"])
     bench.job("sessionize", "part", base)
-    for _ in range(bench.arguments.repeats):
+    for _ in range(max(1, bench.arguments.repeats)):
         cost, place = bench.build("part", base)
         shutil.rmtree(place)
         new.costs.append(cost)
