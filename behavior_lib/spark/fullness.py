@@ -49,9 +49,10 @@ class Fullness:
 
     def advice(self) -> str | None:
         """What to set where most of what is written, and read in every epoch, is padding; None where it is not."""
-        if self.padding_share <= _MUCH or self.enough >= self.size:
+        enough = self.enough
+        if self.padding_share <= _MUCH or enough >= self.size:
             return None
-        enough, padding = self.enough, f"{self.padding_share:.0%} of the arrays is padding"
+        padding = f"{self.padding_share:.0%} of the arrays is padding"
         mend = (
             f"sequences.length={enough} would be written and read faster, and users judged by their newest {enough:,}"
         )

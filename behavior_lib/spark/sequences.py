@@ -85,8 +85,8 @@ def histories(events: DataFrame, vocabulary: Vocabulary, as_of: datetime | None,
 class Asked:
     """What is asked at a cut.
 
-    targets: user_id, once each; target_index, null where there is no target; as_of and held_out_id. as_of: the cut of
-    users that `targets` does not have; None: it has all that are taught.
+    targets: user_id, once each, and target_index, null where there is no target. as_of: the cut of all users; None:
+    each has one of its own, and `targets` has as_of and held_out_id too, of every user who is taught.
     """
 
     targets: DataFrame
@@ -115,8 +115,7 @@ def rows_of_cuts(
     pasts = _pasts(earlier, vocabulary, cuts, shape.max_events, 0)
     after = _pasts(later, vocabulary, cuts, kept, None).withColumnRenamed(_EVENTS, _LATER)
     # The fewest bytes first: what a full join gives is shuffled once more for the next.
-    targets_of = (_numbered_columns(each.targets, number) for number, each in enumerate(asked))
-    joined = _by_user(pasts, _by_user(after, _by_user(*targets_of)))
+    joined = _by_user(pasts, _by_user(after, _by_user(*(_columns_of(each, n) for n, each in enumerate(asked)))))
     nothing = F.array().cast(pasts.schema[_EVENTS].dataType)
     joined = joined.withColumns({name: F.coalesce(name, nothing) for name in (_EVENTS, _LATER)})
     pieces = _pieces(F.col(_EVENTS), _newest_of(_joined(F.col(_EVENTS), F.col(_LATER)), kept), shape, refit)
@@ -226,7 +225,7 @@ def _gap(time: Column, before: Column) -> Column:
 
 def _numbered(placed: DataFrame, vocabulary: Vocabulary, cuts: tuple[datetime | None, datetime | None]) -> DataFrame:
     """Add the numbers that the item had at both cuts, and the event type's; a rare item has its bucket's, the rest is
-    unknown. cuts: None for now.
+    unknown. cuts: None: the number that it has now.
     """
     since = known_from()
     known = {
@@ -251,8 +250,12 @@ def _by_user(left: DataFrame, right: DataFrame) -> DataFrame:
     return left.join(right, EVENTS.user_id, "full_outer")
 
 
-def _numbered_columns(targets: DataFrame, number: int) -> DataFrame:
-    """The targets of one of the cuts, in columns of its own."""
+def _columns_of(asked: Asked, number: int) -> DataFrame:
+    """What is asked at one of the cuts, in columns of its own."""
+    targets = asked.targets
+    if asked.as_of is not None:
+        nothing = F.lit(None).cast("string")
+        targets = targets.withColumns({SEQUENCES.as_of: F.lit(asked.as_of), SEQUENCES.held_out_id: nothing})
     return targets.select(EVENTS.user_id, *(F.col(name).alias(f"{name}_{number}") for name in _TOLD))
 
 
@@ -276,7 +279,7 @@ def _pieces(before_first: Column, before_second: Column, shape: Shape, refit: bo
     parts = [_cut_up(TRAIN, before_first, shape)]
     for number, (split, events) in enumerate(((VALIDATION, before_first), (TEST, before_second))):
         is_asked = F.col(f"{SEQUENCES.target_index}_{number}").isNotNull()
-        newest = _newest_of(events, min(shape.length, shape.max_events))
+        newest = _newest_of(events, shape.length)
         parts.append(F.when(is_asked, F.array(_piece(split, F.lit(0), newest))))
     if refit:
         parts.append(_cut_up(REFIT, before_second, shape))

@@ -57,17 +57,14 @@ def global_rows(
     events, sessions: EVENTS and SESSIONS rows. Train and validation end at the validation cut, test and refit at the
     test cut. refit: whether its rows are made.
     """
-    time, bounds = F.col(EVENTS.event_time), ((validation, test), (test, None))
+    time = F.col(EVENTS.event_time)
     earlier = events.where(time < F.lit(validation))
     later = events.where((time >= F.lit(validation)) & (time < F.lit(test)))
 
     def asked(cut: datetime, until: datetime | None) -> Asked:
-        target = targets(events, sessions, vocabulary.items, cut, until, shape.length)
-        held = {SEQUENCES.as_of: F.lit(cut), SEQUENCES.held_out_id: F.lit(None).cast("string")}
-        return Asked(target.withColumns(held), cut)
+        return Asked(targets(events, sessions, vocabulary.items, cut, until, shape.length), cut)
 
-    first, second = (asked(*each) for each in bounds)
-    return rows_of_cuts(earlier, later, vocabulary, (first, second), shape, refit)
+    return rows_of_cuts(earlier, later, vocabulary, (asked(validation, test), asked(test, None)), shape, refit)
 
 
 def leave_one_out_rows(events: DataFrame, vocabulary: Vocabulary, shape: Shape, refit: bool = False) -> DataFrame:

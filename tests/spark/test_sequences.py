@@ -214,15 +214,9 @@ def test_targets_are_the_items_of_the_first_session_after_the_cut(events, vocabu
     assert [(r.user_id, list(r.target_index)) for r in rows] == [("u", sorted((index["c"], index["d"])))]
 
 
-def asked(frame: DataFrame, cut: datetime) -> Asked:
-    """frame: user_id and target_index."""
-    told = {SEQUENCES.as_of: F.lit(cut), SEQUENCES.held_out_id: F.lit(None).cast("string")}
-    return Asked(frame.withColumns(told), cut)
-
-
 def test_rows_of_a_split(spark, events, vocabulary):
     frame = events(*(event("u", f"2017-01-02 00:00:0{n}", item_id="a") for n in range(5)), event("v", "2017-01-01"))
-    target = asked(spark.sql("select explode(array('u', 'new')) as user_id, array(7) as target_index"), CUT)
+    target = Asked(spark.sql("select explode(array('u', 'new')) as user_id, array(7) as target_index"), CUT)
 
     def made(earlier: DataFrame) -> DataFrame:
         both = (target, Asked(target.targets.where("false"), CUT))
@@ -261,7 +255,7 @@ def test_both_cuts_from_one_pass_are_what_each_alone_gives(spark, events, vocabu
     frame = events(*rows)
     words = vocabulary(frame)
     target = spark.sql("select explode(array('x', 'y', 'z', 'late')) as user_id, array(7) as target_index")
-    asking = (asked(target.where("user_id <> 'y'"), cuts[0]), asked(target.where("user_id <> 'x'"), cuts[1]))
+    asking = (Asked(target.where("user_id <> 'y'"), cuts[0]), Asked(target.where("user_id <> 'x'"), cuts[1]))
     time = F.col(EVENTS.event_time)
     parts = frame.where(time < F.lit(cuts[0])), frame.where((time >= F.lit(cuts[0])) & (time < F.lit(cuts[1])))
     told = padded(rows_of_cuts(*parts, words, asking, shape, refit), shape.length).collect()
@@ -294,7 +288,7 @@ def test_both_cuts_from_one_pass_are_what_each_alone_gives(spark, events, vocabu
 
 def test_padding_that_is_taken_away_comes_back(spark, events, vocabulary):
     frame = events(*(event("u", f"2017-01-02 00:00:0{n}", item_id="a", value=n / 2) for n in range(3)))
-    target = asked(spark.sql("select explode(array('u', 'new')) as user_id, array(4, 7) as target_index"), CUT)
+    target = Asked(spark.sql("select explode(array('u', 'new')) as user_id, array(4, 7) as target_index"), CUT)
     both = (target, Asked(target.targets.where("false"), CUT))
     rows = padded(rows_of_cuts(frame, frame.where("false"), vocabulary(frame), both, Shape(5, 9)), 5)
     short = without_padding(rows)
@@ -308,7 +302,7 @@ def plan_of(frame: DataFrame) -> str:
 
 def test_an_event_is_shuffled_once_and_sorted_once_behind_it(spark, events, vocabulary):
     frame = events(event("u", "2017-01-01", item_id="a")).repartition(2)
-    target = asked(spark.range(2).selectExpr("concat('u', id) as user_id", "array(7) as target_index"), CUT)
+    target = Asked(spark.range(2).selectExpr("concat('u', id) as user_id", "array(7) as target_index"), CUT)
     words = replace(vocabulary(frame), n_items=1)
     with session_settings(spark, {**IN_ORDER_OF_USERS, "spark.sql.autoBroadcastJoinThreshold": "-1"}):
         few, many = (

@@ -33,7 +33,7 @@ from behavior_lib.spark.vocabulary import (
     write_event_types,
     write_items,
 )
-from behavior_lib.tables import EVENT_TYPES, ITEMS, SEQUENCES
+from behavior_lib.tables import EVENT_TYPES, ITEMS
 from behavior_lib.tables.buckets import Buckets
 from tests.spark.conftest import event, held
 
@@ -248,8 +248,7 @@ def test_a_target_that_is_rare_is_missed_and_no_candidate(events, frames):
     assert [row[:2] for row in told(words.items)] == [("a", 3), ("b", 4), ("c", 5)]
     frame = events(*rows)
     target = targets(frame, sessionize(frame, timedelta(minutes=30), 0), words.items, CUT, None, 6)
-    cut = {SEQUENCES.as_of: F.lit(CUT), SEQUENCES.held_out_id: F.lit(None).cast("string")}
-    asked = (Asked(target.withColumns(cut).where("false"), CUT), Asked(target.withColumns(cut), CUT))
+    asked = (Asked(target.where("false"), CUT), Asked(target, CUT))
     before = frame.where(F.col("event_time") < F.lit(CUT))
     made = rows_of_cuts(before, frame.where("false"), words, asked, Shape(6, 100))
     sequences = padded(made, 6).where("split = 'test'")
