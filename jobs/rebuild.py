@@ -2,6 +2,7 @@
 
 from pyspark.sql import functions as F
 
+from behavior_lib.spark.even_tasks import read_evenly
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
 from behavior_lib.spark.rebuild import LogRebuild, fingerprint
@@ -33,7 +34,7 @@ def _sessions(job: Job) -> dict[str, int]:
     events = job.tables.read(EVENTS, version).where(F.col(EVENTS.source) == job.source.name)
     count, newest = events.agg(F.count("*"), F.max(F.unix_micros(EVENTS.event_time))).first() or (0, None)
     own = f"source = '{job.source.name}'"
-    with job.progress.step("making all sessions"):
+    with job.progress.step("making all sessions"), read_evenly(job.spark, job.tables, EVENTS):
         spread = find_spread(events, count, job.spark.sparkContext.defaultParallelism)
         new = sessionize(events, job.source.gap, newest or 0, spread).persist()
         is_same = fingerprint(new) == fingerprint(job.tables.read(SESSIONS).where(own))

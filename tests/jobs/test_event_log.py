@@ -184,7 +184,8 @@ def test_sequences_of_a_later_batch_keep_every_number(shop):
     assert {row.item_id: row.n_events for row in shop.tables.read(ITEMS).collect()} == dict(counts)
 
 
-def test_all_sessions_are_made_of_files_that_are_read_evenly(shop, monkeypatch):
+@pytest.mark.parametrize("job", ["sessionize", "rebuild"])
+def test_all_sessions_are_made_of_files_that_are_read_evenly(shop, monkeypatch, job):
     shop.run("ingest", SOURCE, f"run.input={DAYS[0]}", "run.batch_id=first")
     replace, opening = Tables.replace, {}
 
@@ -193,5 +194,5 @@ def test_all_sessions_are_made_of_files_that_are_read_evenly(shop, monkeypatch):
         return replace(tables, spec, frame, *rest)
 
     monkeypatch.setattr(Tables, "replace", spied)
-    assert shop.run("sessionize", SOURCE)["exit_code"] == 0
+    assert shop.run(job, SOURCE)["exit_code"] == 0
     assert opening == {SESSIONS.name: str(64 << 10)}
