@@ -116,6 +116,8 @@ class Batch:
         Where the rows are shorter than that they are pieces as they are: nothing is padded that need not be.
         Returns the pieces, and int64 [pieces], where each stands: row * pieces a row + piece.
         """
+        if self.columns <= columns and bool((self.length > 0).all()):
+            return self._as_first(), torch.arange(len(self), device=self.length.device)
         columns = min(columns, self.columns)
         pieces = -(-self.columns // columns)
 

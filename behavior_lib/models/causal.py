@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
+from behavior_lib.models.dropout import Dropout
 from behavior_lib.models.item_graph import ItemGraph
 from behavior_lib.models.lookup import lookup
 
@@ -65,7 +66,7 @@ class WindowEncoder(nn.Module, ABC):
         super().__init__()
         self.columns = spec.window
         self.input = EventInput(spec)
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
 
     def forward(self, batch: Batch, item_vectors: Tensor) -> Tensor:
         """float32 [n, L, d]: the state of each event; what stands at padding means nothing.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.causal import CausalEncoder
+from behavior_lib.models.dropout import Dropout
 
 KERNEL = 3  # events that one convolution reads
 
@@ -24,7 +25,7 @@ class ResidualBlock(nn.Module):
         )
         self.norms = nn.ModuleList(nn.LayerNorm(dimension) for _ in self.convolutions)
         self.reaches = [(KERNEL - 1) * apart for apart in (dilation, 2 * dilation)]
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, L, d] of [n, L, d]."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.causal import CausalEncoder
+from behavior_lib.models.dropout import Dropout
 from behavior_lib.models.relative import InstantBias, TimeBias, is_later
 
 
@@ -27,7 +28,7 @@ class Unit(nn.Module):
         self.project = nn.Linear(dimension, 4 * dimension, bias=False)
         self.attended_norm = nn.LayerNorm(dimension)
         self.out = nn.Linear(dimension, dimension)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, addend: Tensor, share: Tensor) -> Tensor:
         """x: [n, L, d]. Returns [n, L, d].

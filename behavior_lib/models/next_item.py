@@ -195,8 +195,9 @@ class NextItem(SequenceModel):
         window, place = batch.windows(self.encoder.columns)
         states = change(self.encoder(window, self._item_table()))
         pieces = -(-batch.columns // self.encoder.columns)
-        whole = states.new_zeros(len(batch) * pieces, *states.shape[1:]).index_copy(0, place, states)
-        return whole.view(len(batch), -1, self.spec.dimension)[:, : batch.columns]
+        if len(place) < len(batch) * pieces:
+            states = states.new_zeros(len(batch) * pieces, *states.shape[1:]).index_copy(0, place, states)
+        return states.reshape(len(batch), -1, self.spec.dimension)[:, : batch.columns]
 
     def item_loss(self, states: Tensor, owner: Tensor, targets: Tensor, drawn: Drawn) -> Tensor:
         """The spec's loss over the catalogue: how far states [m, d] are from the items that each of them owns.

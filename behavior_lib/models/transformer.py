@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.causal import CausalEncoder, WindowEncoder
+from behavior_lib.models.dropout import Dropout
 from behavior_lib.models.instants import instant_numbers
 from behavior_lib.models.relative import TimeBias, is_later
 
@@ -33,23 +34,21 @@ class Block(nn.Module):
             nn.Linear(dimension, 4 * dimension),
             nn.GELU(),
             nn.Linear(4 * dimension, dimension),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, rotation: Tensor | None, addend: Tensor | None) -> Tensor:
         """x: [n, L, d]. Returns [n, L, d].
 
-        rotation: complex angles as (cosine, sine), [2, n, 1, L, d / heads / 2]. addend: to the attention's logits,
+        rotation: of `rotations`, [2, n, 1, L, d / heads]. addend: to the attention's logits,
         [n, heads or 1, L, L], -inf for what is not seen; None: causal attention.
         """
         n, columns, dimension = x.shape
         width = dimension // self.heads
-        split = self.query_key_value(self.attention_norm(x)).view(n, columns, 3, self.heads, width)
-        parts = split.permute(2, 0, 3, 1, 4)
-        query, key, value = parts
-        if rotation is not None:
-            query, key = rotate(parts[:2], rotation)
+        apart = self.query_key_value(self.attention_norm(x)).view(n, columns, 3, self.heads, width)
+        asked, (value,) = apart.permute(2, 0, 3, 1, 4).split([2, 1])
+        query, key = asked if rotation is None else rotate(asked, rotation)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=addend, is_causal=addend is None)
         x = x + self.dropout(self.out(attended.transpose(1, 2).reshape(n, columns, dimension)))
         result: Tensor = x + self.feed_forward(x)
@@ -57,17 +56,19 @@ class Block(nn.Module):
 
 
 def rotations(position: Tensor, width: int) -> Tensor:
-    """Cosines and sines [2, n, 1, L, width / 2] of positions [n, L] (Su et al. 2021, rotary embedding)."""
+    """Of positions [n, L], [2, n, 1, L, width]: the cosines for both halves of a head's vector, and the sines, negative
+    for the first (Su et al. 2021, rotary embedding).
+    """
     frequency = 10_000.0 ** (-torch.arange(0, width, 2, device=position.device) / width)
     angle = position[:, None, :, None].float() * frequency
-    return torch.stack([angle.cos(), angle.sin()])
+    cosine, sine = angle.cos(), angle.sin()
+    return torch.stack([torch.cat([cosine, cosine], -1), torch.cat([-sine, sine], -1)])
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Turn the halves of each head's vector by the angles. x: [2, n, heads, L, width], queries and keys."""
-    first, second = x.chunk(2, dim=-1)
     cosine, sine = rotation
-    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+    return torch.addcmul(x * cosine, x.roll(x.shape[-1] // 2, -1), sine)
 
 
 class Transformer(WindowEncoder):

@@ -37,7 +37,7 @@ def test_blocks_that_compute_once_more_give_the_same_loss_and_gradients():
 
 
 def test_blocks_that_compute_once_more_keep_their_inputs_alone():
-    x, rotation = torch.rand(3, 8, 16, requires_grad=True), torch.rand(2, 3, 1, 8, 4)
+    x, rotation = torch.rand(3, 8, 16, requires_grad=True), torch.rand(2, 3, 1, 8, 8)
 
     def kept(**changes):
         sizes, model = [], placed(**changes).model

@@ -51,6 +51,12 @@ def test_rows_shorter_than_a_window_are_not_padded_to_it():
     assert (place.tolist(), pieces.length.tolist()) == ([0, 1, 2], [5, 1, 3])
 
 
+def test_a_row_without_events_is_no_piece():
+    pieces, place = Batch.from_histories(histories([[3, 4], [], [5]], 2)).windows(256)
+    assert (pieces.item_index.tolist(), place.tolist()) == ([[3, 4], [5, 0]], [0, 2])
+    assert pieces.length.tolist() == [2, 1]
+
+
 DAY, WEEK = 86_400, 7 * 86_400
 # Hours 1, 25, 49, … of the week, then 6, then 11, 35, 59: each row starts five hours after the one before.
 HOURS = [[1, 25, 49, 73, 97, 0], [6, 0, 0, 0, 0, 0], [11, 35, 59, 0, 0, 0]]

@@ -96,6 +96,17 @@ def test_the_order_of_what_came_before_inside_an_instant_does_not_count(variant)
     assert not torch.allclose(after[1], before[1])
 
 
+@pytest.mark.parametrize("columns", [WINDOW, 2 * WINDOW])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_rows_that_fill_their_windows_have_the_states_that_they_have_beside_others(variant, columns):
+    model, batch = model_of(variant).eval(), noise(4, 3, columns)
+    beside = batch.cut(torch.tensor([columns, 1, columns]))
+    states = model.states(batch)
+    torch.testing.assert_close(states[[0, 2]], model.states(beside)[[0, 2]], rtol=1e-5, atol=1e-5)
+    if variant in CAUSAL:
+        torch.testing.assert_close(states[1, :1], model.states(beside)[1, :1], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("repeat_path", [True, False])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_loss_reaches_every_weight(variant, repeat_path):
