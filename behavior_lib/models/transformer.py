@@ -68,7 +68,8 @@ def rotations(position: Tensor, width: int) -> Tensor:
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Turn the halves of each head's vector by the angles. x: [2, n, heads, L, width], queries and keys."""
     cosine, sine = rotation
-    return torch.addcmul(x * cosine, x.roll(x.shape[-1] // 2, -1), sine)
+    # The copy comes first: the result then lies as it does, row by row, which compiled blocks need at every width.
+    return torch.addcmul(x.roll(x.shape[-1] // 2, -1) * sine, x, cosine)
 
 
 class Transformer(WindowEncoder):
