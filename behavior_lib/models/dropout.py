@@ -38,5 +38,5 @@ class Dropout(nn.Module):
             return F.dropout(x, self.probability)
         bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
         level = bits.view(torch.int16)[: x.numel()].view(x.shape)
-        kept = torch.ge(level, torch.iinfo(torch.int16).min + self._dropped, out=torch.empty_like(x).detach())
+        kept = torch.ge(level, torch.iinfo(torch.int16).min + self._dropped, out=torch.empty_like(x))
         return x * kept.mul_(_LEVELS / (_LEVELS - self._dropped))
