@@ -97,8 +97,8 @@ def _sample(rest: list[str]) -> int:
     from behavior_lib import samples
 
     parser = Parser(prog="behavior sample", description=_sample.__doc__)
-    parser.add_argument("name", help=f"one of {', '.join(sorted(samples.SAMPLES))}")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(sorted(samples.SAMPLES))}")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="paths.raw: its folder NAME is made")
     arguments = parser.parse_args(rest)
     counts = samples.write(arguments.name, arguments.out)
     print(json.dumps({"command": "sample", "name": arguments.name, "out": str(arguments.out), "rows": counts}))

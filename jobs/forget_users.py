@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from behavior_lib.errors import DataRefused
@@ -12,8 +10,7 @@ from behavior_lib.privacy.keys import Keyring
 from behavior_lib.privacy.scan import Proof
 from behavior_lib.spark.folders import delete_folder
 from behavior_lib.spark.forget import ERASED, Forgetting, People
-from behavior_lib.spark.job import Job, exit_with
-from behavior_lib.spark.job import main as run_main
+from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import SUCCEEDED, UNCHANGED, Summary
 from behavior_lib.spark.past import History
 from behavior_lib.spark.proof import Remains
@@ -21,9 +18,10 @@ from behavior_lib.spark.rebuild import staging_root
 from behavior_lib.tables import EVENTS, FORGOTTEN_USERS
 
 WORK = "log"
+FLAGS = {"--ids": "forget.ids="}
 
 
-def forget_users(job: Job) -> Summary:
+def run(job: Job) -> Summary:
     """Remember the people, delete their rows, erase the past of the tables, remove pages and traces, prove it."""
     config = job.config
     ids = read_ids(config.forget.ids)
@@ -85,13 +83,5 @@ def _prove(job: Job, work: Forgetting, remains: Remains) -> Proof:
     return proof
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """--ids FILE is short for --set forget.ids=FILE."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--ids", nargs="?", default=None)
-    own, rest = parser.parse_known_args(argv)
-    return run_main(forget_users, [*rest, *([] if own.ids is None else ["--set", f"forget.ids={own.ids}"])])
-
-
 if __name__ == "__main__":
-    exit_with(main())
+    exit_with(main(run))

@@ -222,12 +222,18 @@ def execute(job: Job, run: Run) -> dict[str, Any]:
 
 
 def parse_arguments(job: str, module: str, argv: Sequence[str] | None) -> argparse.Namespace:
-    """--env NAME and --set KEY=VALUE, the same for every job, and the FLAGS of the job's module: short for settings."""
+    """--env NAME and --set KEY=VALUE, the same for every job, and the FLAGS of the job's module: short for settings.
+
+    A setting that ends in `=` is one whose value comes after the flag.
+    """
     document = sys.modules[module].__doc__ if module in sys.modules else None
     parser = Parser(prog=f"behavior {job}", description=document)
     add_configuration(parser)
     for flag, setting in getattr(sys.modules.get(module), "FLAGS", {}).items():
-        parser.add_argument(flag, dest="set", action="append_const", const=setting, help=f"short for --set {setting}")
+        takes, value = {"action": "append_const", "const": setting}, ""
+        if setting.endswith("="):
+            takes, value = {"action": "append", "type": f"{setting}{{}}".format, "metavar": "VALUE"}, "VALUE"
+        parser.add_argument(flag, dest="set", help=f"short for --set {setting}{value}", **takes)
     return parser.parse_args(argv)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from behavior_lib.cli import load_job
+from behavior_lib.cli import main
 from behavior_lib.errors import BehaviorError
 from behavior_lib.privacy.keys import FORGOTTEN, Key
 from behavior_lib.spark.forget import Forgetting
+from behavior_lib.spark.job import parse_arguments
 from behavior_lib.spark.past import History
 from behavior_lib.spark.proof import Remains
 from behavior_lib.spark.schema import rows_frame
@@ -111,7 +112,7 @@ def test_the_next_jobs_end_in_the_tables_of_people_who_were_never_there(shop, sp
     path = write_ids(shop, *PEOPLE)
     settings = [f"paths.{name}={shop.root / name}" for name in ("raw", "warehouse", "var")]
     words = [word for setting in (*settings, *RETAIL) for word in ("--set", setting)]
-    assert load_job("forget_users").main(["--env", "test", *words, "--ids", str(path)]) == 0
+    assert main(["forget_users", "--env", "test", *words, "--ids", str(path)]) == 0
     told = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert (told["job"], told["status"]) == ("forget_users", "succeeded")
     assert (told["proof"]["hits"], told["proof"]["rows"]) == (0, 0)
@@ -332,3 +333,14 @@ def test_pseudonyms_of_every_key_are_forgotten_through_hadoop_too(shop, monkeypa
     for name in (ANNA, *names):
         assert files_with(name, roots) == []
     assert shop.tables.read(EVENTS).count() == 2
+
+
+def test_ids_and_its_file_are_one_of_the_settings(capsys):
+    with pytest.raises(SystemExit):
+        main(["forget_users", "--help"])
+    assert "--ids VALUE      short for --set forget.ids=VALUE" in capsys.readouterr().out
+    given = ["--ids", "a={b}.txt", "--set", "seed=2"]
+    assert parse_arguments("forget_users", "behavior_lib.jobs.forget_users", given).set == [
+        "forget.ids=a={b}.txt",
+        "seed=2",
+    ]
