@@ -41,11 +41,14 @@ class Histories:
 
     def rows(self, selection: slice | NDArray[np.int64], columns: slice = slice(None)) -> Histories:
         """The selected rows, in the selection's order. columns: from the first on, all that is not padding."""
-        selected = {
-            name: values[selection, columns] if values.ndim == 2 else values[selection]
-            for name, values in vars(self).items()
-        }
-        return Histories(**selected)
+        return Histories(
+            self.item_index[selection, columns],
+            self.event_type[selection, columns],
+            self.gap_seconds[selection, columns],
+            self.value[selection, columns],
+            self.length[selection],
+            self.first_event_time[selection],
+        )
 
     def without_padding(self, selection: NDArray[np.int64]) -> Histories:
         """The selected rows, as wide as the longest of them; width 1 where all are empty."""

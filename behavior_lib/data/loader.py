@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behavior_lib.data.histories import Histories
+from behavior_lib.data.mixing import mixed
 from behavior_lib.data.order import (
     MIXED_BATCHES,
     Pool,
     Reading,
-    by_length,
     in_order,
     pools,
     shuffled,
@@ -68,11 +68,12 @@ class Loader:
 
         for pool, rows in self._read(epoch, own, HISTORY):
             random = np.random.default_rng((self.seed, number, pool.number))
-            batches = by_length(rows.histories.length, self.batch_size, random)
-            for place, selection in enumerate(batches, pool.first):
+            batches = mixed(rows.histories, self.batch_size, random)
+            del rows  # the batches hold what is not padding
+            for place, batch in enumerate(batches, pool.first):
                 if place in wanted:
-                    yield NumberedHistories(place, rows.histories.without_padding(selection))
-            del rows  # before the next pool is put together
+                    yield NumberedHistories(place, batch)
+            del batches  # before the next pool is put together
 
     def steps_in(self, number: int, earlier: Sequence[Reading] = ()) -> int:
         """How many batches the rank with most of them has in an epoch; the others have so many or one fewer."""

@@ -93,17 +93,6 @@ def unread(batches: int, readings: Sequence[Reading]) -> NDArray[np.int64]:
     return left
 
 
-def by_length(length: NDArray[np.int32], batch_size: int, random: np.random.Generator) -> list[NDArray[np.int64]]:
-    """The rows of a pool as batches of rows of like length, in random order; what is left over is one of them.
-
-    Rows of one length come in random order, and only neighbours by length share a batch, so little of it is padding.
-    """
-    mixed = random.permutation(len(length))
-    sorted_rows = mixed[np.argsort(length[mixed], kind="stable")]
-    batches = in_order(len(length), batch_size)
-    return [sorted_rows[batches[place]] for place in random.permutation(len(batches))]
-
-
 def in_order(rows: int, batch_size: int) -> list[NDArray[np.int64]]:
     """The rows of a pool as batches in the order in which they lie."""
     return np.split(np.arange(rows), range(batch_size, rows, batch_size))

@@ -43,7 +43,7 @@ class Batch:
             torch.from_numpy(histories.item_index).long(),
             torch.from_numpy(histories.event_type).long(),
             gap,
-            torch.from_numpy(histories.value).float(),
+            torch.from_numpy(histories.value).float().contiguous(),
             _hours_of_week(histories.first_event_time, gap) * _present(gap.shape[1], length),
             length,
         )
