@@ -1,20 +1,20 @@
 """Batches of rows of like length: which rows, in which order, how wide, and that nothing else is in them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from behavior_lib.data.histories import Histories
 from behavior_lib.data.mixing import SLAB, mixed
 from behavior_lib.models.batch import Batch
+from tests.sequences_example import histories
 
 
-def histories(lengths: list[int], columns: int = 9) -> Histories:
-    """Row r's event c is 100 r + c in every array; padding is 0."""
-    rows, length = len(lengths), np.array(lengths, np.int32)
-    numbers = (100 * np.arange(rows)[:, None] + np.arange(columns)) * (np.arange(columns) < length[:, None])
-    whole = numbers.astype(np.int32)
-    times = np.arange(rows).astype("datetime64[s]")
-    return Histories(whole, whole + (whole > 0), whole + 2 * (whole > 0), whole.astype(np.float32), length, times)
+def numbered(lengths):
+    """Row r begins r seconds after 1970, and its event c is item 100 r + c, after so many seconds and 100 more."""
+    items = [[100 * row + column for column in range(length)] for row, length in enumerate(lengths)]
+    rows = histories(items, 9, gaps=[[item + 100 for item in each] for each in items])
+    return replace(rows, first_event_time=np.arange(len(lengths)).astype("datetime64[s]"))
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def histories(lengths: list[int], columns: int = 9) -> Histories:
 )
 def test_batches_are_neighbours_by_length_in_random_order(n, batch_size):
     lengths = [(7 * row) % 10 for row in range(n)]
-    given, random = histories(lengths), np.random.default_rng(5)
+    given, random = numbered(lengths), np.random.default_rng(5)
     drawn = random.permutation(n).tolist()
     ascending = sorted(drawn, key=lambda row: (lengths[row], drawn.index(row)))
     batches = [ascending[start : start + batch_size] for start in range(0, n, batch_size)]
@@ -37,7 +37,7 @@ def test_batches_are_neighbours_by_length_in_random_order(n, batch_size):
 
 
 def test_a_model_takes_a_narrow_batch_out_of_its_slab():
-    made = mixed(histories([3, 3, 9, 9]), 2, np.random.default_rng(0))
+    made = mixed(numbered([3, 3, 9, 9]), 2, np.random.default_rng(0))
     assert sorted(batch.value.flags.c_contiguous for batch in made) == [False, True]
     for batch in made:
         taken = Batch.from_histories(batch)
