@@ -1,8 +1,8 @@
-"""Item vectors to start from: what is bought in one instant lies close together.
+"""Item vectors to start from: what is bought in one instant lies close together, and what the same people buy does.
 
-The left singular vectors of the regularised, normalised matrix of items by instants (spectral embedding; Qin and Rohe
-2013, "Regularized spectral clustering"). Without the regularisation the leading vectors describe a few rare items that
-occur only with each other.
+The left singular vectors of the regularised, normalised matrix of items by instants, or by histories (spectral
+embedding; Qin and Rohe 2013, "Regularized spectral clustering"). Without the regularisation the leading vectors
+describe a few rare items that occur only with each other.
 """
 
 from __future__ import annotations
@@ -10,30 +10,61 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-ITEM_REGULARISATION, INSTANT_REGULARISATION = 50.0, 10.0  # added to each item's and each instant's number of events
+ITEM_REGULARISATION = 50.0  # added to each item's number of events
+INSTANT_REGULARISATION, HISTORY_REGULARISATION = 10.0, 100.0  # to that of each instant, and of each history
 _ITERATIONS = 3
 
 
-def cooccurrence_vectors(item: Tensor, instant: Tensor, n_items: int, dimension: int, seed: int) -> Tensor:
+def starting_vectors(item: Tensor, instant: Tensor, history: Tensor, n_items: int, dimension: int, seed: int) -> Tensor:
+    """float32 [n_items, dimension] of length 1 at most; 0 for items that never occur beside another event.
+
+    item, instant, history: int64 [m], one entry an event: the item, and any numbers that the events of one instant and
+    of one history share. The first half of the columns (the larger, where they are odd) tells instants, the second
+    histories; where every event has an instant of its own, all columns tell histories.
+    """
+    of_instants, of_histories = _beside_others(instant), _beside_others(history)
+    width = (dimension + 1) // 2 if bool(of_instants.any()) else 0
+    halves = [
+        cooccurrence_vectors(item[chosen], together[chosen], n_items, columns, added, seed)
+        for chosen, together, columns, added in (
+            (of_instants, instant, width, INSTANT_REGULARISATION),
+            (of_histories, history, dimension - width, HISTORY_REGULARISATION),
+        )
+        if columns
+    ]
+    return torch.cat(halves, 1).div(len(halves) ** 0.5)
+
+
+def _beside_others(together: Tensor) -> Tensor:
+    """bool [m]: the events that share their number with another one."""
+    _, place, count = torch.unique(together, return_inverse=True, return_counts=True)
+    several: Tensor = count[place] > 1
+    return several
+
+
+def cooccurrence_vectors(
+    item: Tensor, together: Tensor, n_items: int, dimension: int, regularisation: float, seed: int
+) -> Tensor:
     """float32 [n_items, dimension] of length 1; 0 for items that do not occur.
 
-    item, instant: int64 [m], one entry an event: the item, and any number that the events of one instant share.
+    item, together: int64 [m], one entry an event: the item, and any number that the events of one group share.
+    regularisation: added to each group's number of events.
     The first singular vector, which follows the items' counts alone, is left out. Where there are too few items or
-    instants for `dimension` vectors, the rest of the columns is 0.
+    groups for `dimension` vectors, the rest of the columns is 0.
     """
-    instant = torch.unique(instant, return_inverse=True)[1]
-    n_instants = int(instant.max()) + 1
+    vectors = torch.zeros(n_items, dimension)
+    if not len(item):
+        return vectors
+    together = torch.unique(together, return_inverse=True)[1]
+    n_groups = int(together.max()) + 1
     of_item = torch.bincount(item, minlength=n_items).float() + ITEM_REGULARISATION
-    of_instant = torch.bincount(instant).float() + INSTANT_REGULARISATION
-    weight = (of_item[item] * of_instant[instant]).rsqrt()
-    matrix = torch.sparse_coo_tensor(
-        torch.stack([item, instant]), weight, (n_items, n_instants), check_invariants=False
-    )
+    of_group = torch.bincount(together).float() + regularisation
+    weight = (of_item[item] * of_group[together]).rsqrt()
+    matrix = torch.sparse_coo_tensor(torch.stack([item, together]), weight, (n_items, n_groups), check_invariants=False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        rank = min(dimension + 1, n_items, n_instants)
+        rank = min(dimension + 1, n_items, n_groups)
         left, values, _ = torch.svd_lowrank(matrix.coalesce(), q=rank, niter=_ITERATIONS)
-    vectors = torch.zeros(n_items, dimension)
     vectors[:, : rank - 1] = left[:, 1:] * values[1:]
     # What rounding leaves in the rows of absent items must not be blown up to length 1.
     vectors[of_item == ITEM_REGULARISATION] = 0

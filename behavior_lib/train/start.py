@@ -13,7 +13,7 @@ from behavior_lib.data.snapshot import Snapshot
 from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.models.base import ModelSpec, SequenceModel
 from behavior_lib.models.batch import Batch
-from behavior_lib.models.cooccurrence import cooccurrence_vectors
+from behavior_lib.models.cooccurrence import starting_vectors
 from behavior_lib.models.encoders import reads_graph
 from behavior_lib.models.instants import instant_numbers
 from behavior_lib.tables import ITEM_GRAPH
@@ -33,7 +33,7 @@ def start_from_cooccurrence(
     alive: Callable[[], None] = lambda: None,
     kept: Tensor | None = None,
 ) -> None:
-    """Give the model item vectors that know what train has in one instant. Reads the train split once.
+    """Give the model item vectors that know what train has in one instant, and in one row. Reads it once.
 
     alive: called at every batch. kept: bool [n_items], items that have vectors of another model, which stay; those of
     the others are turned to where these would lie by the same turn.
@@ -42,7 +42,8 @@ def start_from_cooccurrence(
     item, instant, spec = torch.cat(items), torch.cat(instants), model.spec
     if not len(item):
         return
-    vectors = cooccurrence_vectors(item, instant, spec.n_items, spec.dimension, settings.seed)
+    row = instant.div(_numbers_of_a_row(spec), rounding_mode="floor")
+    vectors = starting_vectors(item, instant, row, spec.n_items, spec.dimension, settings.seed)
     if kept is not None:
         vectors = turned(vectors, model.item_vectors().detach(), kept).masked_fill(kept[:, None], 0.0)
     model.start_item_vectors(vectors)
@@ -113,8 +114,13 @@ def _events(
     for batch in batches_of_train(model, snapshot, settings, alive, ROWS_AT_ONCE):
         row, column = (batch.item_index >= FIRST_INDEX).nonzero(as_tuple=True)
         # Batches differ in width; two rows must not meet.
-        first = (rows_before + row) * (model.spec.length + 1)
+        first = (rows_before + row) * _numbers_of_a_row(model.spec)
         yield batch.item_index[row, column], first + instant_numbers(batch)[row, column]
         rows_before, events = rows_before + len(batch), events + len(row)
         if events >= MOST_EVENTS:
             break
+
+
+def _numbers_of_a_row(spec: ModelSpec) -> int:
+    """How many numbers of instants a row owns: one more than it can have, so that no two rows' are neighbours."""
+    return spec.length + 1

@@ -13,7 +13,7 @@ from behavior_lib.data.snapshot import Snapshot, count_train
 from behavior_lib.errors import DataRefused, TrainingFailed
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import build_model, load_model
-from behavior_lib.models.cooccurrence import cooccurrence_vectors
+from behavior_lib.models.cooccurrence import starting_vectors
 from behavior_lib.train import loop
 from behavior_lib.train.communicator import SingleProcess
 from behavior_lib.train.loop import fit
@@ -201,7 +201,7 @@ def test_item_vectors_start_from_what_train_has_together(snapshot):
     model, other = new_model(snapshot), new_model(snapshot)
     start_from_cooccurrence(model, snapshot, SETTINGS)
     rows = [rows.histories for rows in Loader(snapshot, "train", 100, "pyarrow").in_order()]
-    item, instant, base = [], [], 0
+    item, instant, history, base = [], [], [], 0
     for of in rows:
         for user in range(len(of)):
             number = base
@@ -209,11 +209,11 @@ def test_item_vectors_start_from_what_train_has_together(snapshot):
                 number += place > 0 and of.gap_seconds[user, place] != 0
                 item.append(int(of.item_index[user, place]))
                 instant.append(number)
+                history.append(user)
             base = number + 1
     spec = model.spec
-    wanted = cooccurrence_vectors(
-        torch.tensor(item), torch.tensor(instant), spec.n_items, spec.dimension, SETTINGS.seed
-    )
+    events = map(torch.tensor, (item, instant, history))
+    wanted = starting_vectors(*events, spec.n_items, spec.dimension, SETTINGS.seed)
     known = model.known_items & (wanted.norm(dim=1) > 0)
     found = model.item_vectors().detach()
     torch.testing.assert_close(found[known] @ found[known].T, wanted[known] @ wanted[known].T, atol=2e-3, rtol=0)

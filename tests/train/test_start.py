@@ -133,19 +133,21 @@ def test_a_trial_has_the_graph_too(snapshot, tmp_path, monkeypatch):
     assert len(built[0].item_graph().edge_weight) > built[0].spec.n_items
 
 
-def test_rows_of_batches_of_other_widths_share_no_instant(snapshot, lists, monkeypatch):
+def test_rows_of_batches_of_other_widths_share_no_instant_and_no_row(snapshot, lists, monkeypatch):
     """All rows at once and a few at a time count the same."""
     seen = []
 
-    def vectors(item, instant, n_items, dimension, seed):
-        seen.append((item, instant))
+    def vectors(item, instant, history, n_items, dimension, seed):
+        seen.append((item, instant, history))
         return torch.zeros(n_items, dimension)
 
-    monkeypatch.setattr(start, "cooccurrence_vectors", vectors)
+    monkeypatch.setattr(start, "starting_vectors", vectors)
     for at_once in (100, 7):
         monkeypatch.setattr(start, "ROWS_AT_ONCE", at_once)
         start_from_cooccurrence(new_model(snapshot), snapshot, SETTINGS)
-    (item, instant), (other, other_instant) = seen
+    (item, instant, history), (other, other_instant, other_history) = seen
     assert torch.equal(item, other)
     assert len(instant.unique()) == sum(map(len, lists))
     assert torch.equal(instant.unique(return_inverse=True)[1], other_instant.unique(return_inverse=True)[1])
+    assert torch.equal(history, other_history)
+    assert history.bincount().tolist() == list(map(len, lists))
