@@ -57,7 +57,7 @@ bench-etl: setup ## Measure ingest and sessionize on generated events (ten minut
 bench-encoders: setup ## Measure one pass of every encoder beside the transformer (a minute)
 	@$(BIN)/python -m benchmarks encoders $(ARGS)
 
-bench-quality: setup ## Train models and judge them beside every baseline: ARGS='--models default gru --seeds 1 2 3'
+bench-quality: setup ## Train every encoder and objective at equal budgets, judge the best beside every baseline (hours)
 	@$(BIN)/python -m benchmarks quality $(ARGS)
 
 bench-cluster: setup ## Kill a worker of a Spark cluster midway and compare the tables (10 million events)

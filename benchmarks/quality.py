@@ -1,16 +1,20 @@
-"""Who ranks best: models by name, seed after seed, beside every baseline, on the same users of the same data."""
+"""Who ranks best: a contest of all encoders and objectives at equal budgets, then the best of it and the default, seed
+after seed, beside every baseline, on the same users of the same data.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import csv
+import json
 import statistics
+import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +22,12 @@ import duckdb
 from deltalake import DeltaTable
 
 from behavior_lib import cli
+from behavior_lib.config import load
 from behavior_lib.evaluation.judge import MODEL
+from behavior_lib.models.encoders import reads_graph
 from behavior_lib.tables import EVALUATIONS
 from behavior_lib.tables.sequences import TEST, VALIDATION
+from benchmarks.bake_off import WITHOUT_PATHS, Candidate, bake_off, candidates
 from benchmarks.jobs import as_words, run_here, say, scratch
 
 HEADLINE = "ndcg@10"
@@ -29,12 +36,14 @@ REFIT_TEST = "refit_test"  # the figure on test of the model that was trained on
 POPULARITY_ALONE = ("evaluate.baselines=[popularity]", "evaluate.gate=[popularity]")
 REFUSED = 3  # the gate did not open; the figures are in the table all the same
 BESIDE = 0.1  # the weight of an objective beside next_item
-GRAPHS, WITH_GRAPH = ("gcn", "gat"), "sequences.neighbours=50"
+WITH_GRAPH = "sequences.neighbours=50"
+DEFAULT = "default"
+COMMAND = [sys.executable, "-m", "benchmarks", "quality"]
 # What a name of `--models` stands for; one that is not here is a model.name.
 ATTRIBUTES = ("model.item_attributes=[product_type, product_category]",)
 PLAIN = ("model.repeat_path=false", "model.successors=0")
 MODELS: dict[str, tuple[str, ...]] = {
-    "default": (),
+    DEFAULT: (),
     "without_successors": ("model.successors=0",),
     "vectors_alone": PLAIN,
     # Of Complete Journey, whose source says so much of items.
@@ -52,10 +61,11 @@ class DataSet:
     training: tuple[str, ...] = ()
 
 
+REVIEWS = "reviews"
 DATA: dict[str, DataSet] = {
     "complete_journey": DataSet("complete_journey"),
     # No times, so neither gaps nor values; short histories, so more rows at once.
-    "reviews": DataSet(
+    REVIEWS: DataSet(
         str(SOURCES / "reviews.yaml"),
         ("split.kind=leave_one_out", "sequences.length=128"),
         (
@@ -72,9 +82,11 @@ DATA: dict[str, DataSet] = {
 
 
 def settings_of(model: str) -> tuple[str, ...]:
-    """The settings of a name of `--models`; `NAME+OBJECTIVE` learns the objective too."""
-    name, *objectives = model.split("+")
-    return (*MODELS.get(name, (f"model.name={name}",)), *(f"model.objectives.{each}={BESIDE}" for each in objectives))
+    """Settings of a name of `--models`: `NAME+OBJECTIVE` learns that too, `without_paths:NAME` has vectors only."""
+    name, *objectives = model.removeprefix(f"{WITHOUT_PATHS}:").split("+")
+    plain = PLAIN if model.startswith(WITHOUT_PATHS) else ()
+    beside = (f"model.objectives.{each}={BESIDE}" for each in objectives)
+    return (*MODELS.get(name, (f"model.name={name}",)), *plain, *beside)
 
 
 def main_words(place: Path, data: DataSet) -> list[str]:
@@ -86,39 +98,82 @@ def main_words(place: Path, data: DataSet) -> list[str]:
 
 
 def run(argv: Sequence[str]) -> dict[str, Any]:
-    """Train and judge. Returns, by data set, every method's figures, the best model and the best baseline."""
+    """Train and judge. Returns, by data set, the best model and the best baseline, every method's figures, and those of
+    the contest at equal budgets.
+    """
     arguments = parse(argv)
+    if len(arguments.data) > 1:
+        return side_by_side(argv, arguments.data)
     with contextlib.ExitStack() as stack:
         folder = Path(arguments.folder) if arguments.keep else stack.enter_context(scratch(arguments.folder))
-        told = {}
-        for name in arguments.data:
-            place = folder.absolute() / name
-            if name == "reviews":
-                write_reviews(arguments.reviews, place / "raw" / "reviews")
-            elif not (place / "raw").exists():
-                with contextlib.redirect_stdout(sys.stderr):
-                    cli.main(["sample", name, "--out", str(place / "raw")])
-            told[name] = contest(place, DATA[name], arguments)
-            for line in as_markdown(name, told[name]["methods"]):
-                print(line, file=sys.stderr)
-    return {name: {**best(found["methods"]), **found} for name, found in told.items()}
+        (name,) = arguments.data
+        place = folder.absolute() / name
+        if name == REVIEWS:
+            write_reviews(arguments.reviews, place / "raw" / REVIEWS)
+        elif not (place / "raw").exists():
+            with contextlib.redirect_stdout(sys.stderr):
+                cli.main(["sample", name, "--out", str(place / "raw")])
+        words = prepare(place, DATA[name], arguments)
+        found = tried(place, words, DATA[name], arguments)
+        methods = contest(place, words, DATA[name], arguments, finalists(arguments.models, found))
+        for line in [*budget_table(name, arguments.budget, found), *as_markdown(name, methods)]:
+            print(line, file=sys.stderr)
+    return {name: {**best(methods), "methods": methods, "bake_off": [asdict(each) for each in found]}}
 
 
-def contest(place: Path, data: DataSet, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Every model with every seed on one data set; the baselines beside the first."""
+def side_by_side(argv: Sequence[str], data: Sequence[str]) -> dict[str, Any]:
+    """What `run` says of each data set alone, all of them at once: budgets are CPU time, which others change little."""
+    with contextlib.ExitStack() as stack:
+        started = (
+            subprocess.Popen([*COMMAND, *argv, "--data", name], stdout=subprocess.PIPE, text=True) for name in data
+        )
+        runs = [stack.enter_context(process) for process in started]
+        said = [run.communicate()[0] for run in runs]
+    if any(run.returncode for run in runs):
+        raise SystemExit(f"exit codes of {', '.join(data)}: {[run.returncode for run in runs]}")
+    return {name: told for text in said for name, told in json.loads(text.strip().splitlines()[-1]).items()}
+
+
+def prepare(place: Path, data: DataSet, arguments: argparse.Namespace) -> list[str]:
+    """Make the tables of one data set. Returns the settings of all jobs on them."""
     words = [*main_words(place, data), f"split.refit={str(arguments.refit).lower()}"]
-    if any(model.split("+")[0] in GRAPHS for model in arguments.models):
+    if any(reads_graph(encoder_of(model)) for model in [*arguments.models, *arguments.bake_off]):
         words.append(WITH_GRAPH)
     for job in ("ingest", "sessionize", "build_sequences"):
         run_here(job, as_words(words))
+    return words
+
+
+def encoder_of(model: str) -> str:
+    """The model.name of a name of `--models`."""
+    return str(load("local", None, settings_of(model)).config.model.name)
+
+
+def tried(place: Path, words: Sequence[str], data: DataSet, arguments: argparse.Namespace) -> list[Candidate]:
+    """The candidates, each trained for the budget with the first seed; the best on validation first."""
+    beside = [*words, f"seed={arguments.seeds[0]}", *data.training, *arguments.set]
+    settings = {model: [*beside, *settings_of(model)] for model in arguments.bake_off}
+    found = bake_off(place / "warehouse", settings, arguments.budget) if settings else iter(())
+    return sorted(found, key=lambda each: -each.validation)
+
+
+def finalists(models: Sequence[str], found: Sequence[Candidate]) -> list[str]:
+    """The models asked for and the best of the contest, each once."""
+    best_of = [each.name for each in found[:1]]
+    default = load("local").config.model.name
+    return list(dict.fromkeys([*models, *(DEFAULT if name == default else name for name in best_of)]))
+
+
+def contest(
+    place: Path, words: Sequence[str], data: DataSet, arguments: argparse.Namespace, models: Sequence[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """The figures of every model with every seed; the baselines' beside the first."""
     figures: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for model in arguments.models:
+    for model in models:
         for seed in arguments.seeds:
-            registered = f"{model}-{seed}-{time.time_ns()}"
+            registered = f"{model}-{seed}-{time.time_ns()}".replace(":", "-")
             own = [*words, f"seed={seed}", f"mlflow.model_name={registered}"]
             settings = [*own, *data.training, *arguments.set, *settings_of(model)]
-            if arguments.budget:
-                settings += epochs_within(arguments.budget, settings)
             started = time.monotonic()
             trained = run_here("train", as_words(settings))
             seconds = time.monotonic() - started
@@ -133,14 +188,7 @@ def contest(place: Path, data: DataSet, arguments: argparse.Namespace) -> dict[s
                 elif method not in figures:
                     figures[method].append({"is_baseline": True, **values})
             say(f"{model}, seed {seed}: {found[MODEL]}")
-    return {"methods": dict(figures)}
-
-
-def epochs_within(budget: float, settings: Sequence[str]) -> list[str]:
-    """Settings for as many epochs as fit into so many CPU seconds, by what a few steps take; at least one."""
-    tried = run_here("train", [*as_words([*settings, "train.epochs=1"]), "--dry-run"])
-    epochs = max(1, round(budget / tried["metrics"]["cpu_seconds"]))
-    return [f"train.epochs={epochs}", f"train.patience={epochs}"]
+    return dict(figures)
 
 
 def refit(place: Path, registered: str, own: Sequence[str], settings: Sequence[str]) -> dict[str, float]:
@@ -206,6 +254,17 @@ def as_markdown(data: str, methods: Mapping[str, Sequence[Mapping[str, Any]]]) -
     return lines
 
 
+def budget_table(data: str, budget: float, found: Sequence[Candidate]) -> list[str]:
+    """One line a candidate, in their order; nothing where there is none."""
+    if not found:
+        return []
+    lines = [f"| {data}, {budget:g} CPU seconds | epochs, kept | validation {HEADLINE} | test |", "|---|---|---|---|"]
+    for each in found:
+        figures = f"{each.validation:.4f} ± {each.validation_error:.4f} | {each.test:.4f} ± {each.test_error:.4f}"
+        lines.append(f"| {each.name} | {each.epochs}, {each.best_epoch + 1} | {figures} |")
+    return lines
+
+
 def write_reviews(file: Path | None, folder: Path) -> None:
     """One row an event of a file with one user a line, then the items in order."""
     if file is None:
@@ -225,16 +284,19 @@ def write_reviews(file: Path | None, folder: Path) -> None:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks quality", description=__doc__)
-    parser.add_argument("--data", nargs="+", choices=list(DATA), default=["complete_journey"])
+    parser.add_argument("--data", nargs="+", choices=list(DATA), help="(all, reviews where their file is given)")
     parser.add_argument("--reviews", type=Path, metavar="FILE", help="of sequences, for the data set reviews")
-    names = f"{', '.join(MODELS)}, or a model.name; each with +OBJECTIVE"
-    parser.add_argument("--models", nargs="+", default=["default"], help=names)
+    names = f"{', '.join(MODELS)}, or a model.name; each with +OBJECTIVE, or {WITHOUT_PATHS}: before it"
+    parser.add_argument("--bake-off", nargs="*", default=candidates(), metavar="NAME", help=f"of equal budget: {names}")
+    parser.add_argument("--budget", type=float, default=30.0, metavar="SECONDS", help="CPU, of each of those (30)")
+    parser.add_argument(
+        "--models", nargs="*", default=[DEFAULT], metavar="NAME", help="with all seeds, beside the best"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="more settings of every training")
-    parser.add_argument(
-        "--budget", type=float, metavar="SECONDS", help="CPU, of each model's training; else train.epochs"
-    )
     parser.add_argument("--no-refit", dest="refit", action="store_false", help="leave the training up to test out")
     parser.add_argument("--folder", help="where raw files and tables may lie (the system's own)")
     parser.add_argument("--keep", action="store_true", help="leave them there for the next time; needs --folder")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    arguments.data = arguments.data or [name for name in DATA if name != REVIEWS or arguments.reviews]
+    return arguments

@@ -1,9 +1,15 @@
 """What `make bench-quality` reports: the choice is made on validation, and the test figure is told with its error."""
 
+import sys
+
 import pytest
 
-from benchmarks.quality import as_markdown, best, mean, parse, settings_of, write_reviews
+from benchmarks import bake_off, quality
+from benchmarks.bake_off import Candidate, candidates
+from benchmarks.quality import as_markdown, best, budget_table, finalists, mean, parse, settings_of, write_reviews
+from tests.sequences_example import frame, habits, histories, write
 
+JUDGED = ("validation", "test")
 RUNS = {
     "gru": [
         {"seed": 1, "seconds": 3.0, "validation": 0.3, "validation_error": 0.1, "test": 0.10, "test_error": 0.01}
@@ -41,6 +47,77 @@ def test_a_name_of_a_model_says_its_objectives_too():
         *("model.repeat_path=false", "model.successors=0"),
         *("model.objectives.order=0.1", "model.objectives.next_time=0.1"),
     )
+
+
+def test_without_paths_is_said_before_the_encoder():
+    paths = ("model.repeat_path=false", "model.successors=0")
+    assert settings_of("without_paths:gru+order") == ("model.name=gru", *paths, "model.objectives.order=0.1")
+
+
+def test_every_encoder_is_a_candidate_with_its_objectives():
+    names = candidates()
+    assert len(names) == len(set(names)) == 55
+    encoders = ["transformer", "gru", "lstm", "rnn", "cnn", "mean", "hstu", "gcn", "gat", "bidirectional"]
+    assert names[:10] == encoders
+    assert names[-10:] == [f"without_paths:{name}" for name in encoders]
+    # What looks both ways has masked_items alone, and cannot be asked what comes next.
+    own = {name.partition("+")[2] for name in names if name.startswith("bidirectional+")}
+    assert {"masked_spans", "replaced_items", "variational"} < own
+    assert not own & {"masked_items", "later_items", "next_session", "next_time"}
+    assert {name for name in names if name.startswith("lstm+")} == {"lstm+reconstruction", "lstm+variational"}
+    assert "mean+later_items" in names
+
+
+def candidate(name, validation):
+    return Candidate(name, 3, 1, 30.0, validation, 0.01, 0.25, 0.02)
+
+
+def test_the_best_of_the_contest_is_a_finalist_beside_the_models_asked_for():
+    assert finalists(["default"], [candidate("gru", 0.4), candidate("cnn", 0.3)]) == ["default", "gru"]
+    assert finalists(["default", "gru"], [candidate("mean", 0.4)]) == ["default", "gru"]
+    assert finalists([], [candidate("mean", 0.4)]) == ["default"]
+    assert finalists(["gru"], []) == ["gru"]
+
+
+def test_the_contest_is_told_with_its_budget():
+    assert budget_table("shop", 30.0, [candidate("gru", 0.4)])[::2] == [
+        "| shop, 30 CPU seconds | epochs, kept | validation ndcg@10 | test |",
+        "| gru | 3, 2 | 0.4000 ± 0.0100 | 0.2500 ± 0.0200 |",
+    ]
+    assert budget_table("shop", 30.0, []) == []
+
+
+SMALL = ("model.dimension=8", "train.batch_size=8", "train.learning_rate=0.05")
+
+
+def test_candidates_get_as_many_epochs_as_fit_and_what_cannot_be_asked_is_left_out(tmp_path, monkeypatch, capsys):
+    """Habits of four items that come again: the model of one epoch ranks worse than that of many."""
+    lists, following = habits(40, 8, 20, 4)
+    rows = histories(lists, 8)
+    frames = [frame(rows, "train"), *(frame(rows, split, following) for split in JUDGED)]
+    write(tmp_path / "sequences", *frames)
+    settings = {"mean": SMALL, "bidirectional+next_item": ("model.name=bidirectional", "model.objectives.next_item=1")}
+    monkeypatch.setattr(bake_off, "estimate", lambda *told: type("Epoch", (), {"cpu_seconds": 2.0}))
+    (short,) = bake_off.bake_off(tmp_path, settings, 1.0)
+    (long,) = bake_off.bake_off(tmp_path, {"mean": SMALL}, 24.0)
+    assert (short.name, short.epochs, long.epochs) == ("mean", 1, 12)
+    assert 0 <= long.best_epoch < 12
+    assert short.validation <= long.validation == long.test
+    assert "bidirectional+next_item is left out: the objective next_item asks for" in capsys.readouterr().err
+
+
+def test_data_sets_are_judged_side_by_side_and_told_in_one_line(monkeypatch):
+    program = "import json, sys; print('said before'); print(json.dumps({sys.argv[-1]: len(sys.argv)}))"
+    monkeypatch.setattr(quality, "COMMAND", [sys.executable, "-c", program])
+    assert quality.side_by_side(["--seeds", "1"], ["first", "second"]) == {"first": 5, "second": 5}
+    monkeypatch.setattr(quality, "COMMAND", [sys.executable, "-c", "import sys; sys.exit(3)"])
+    with pytest.raises(SystemExit, match=r"exit codes of first, second: \[3, 3\]"):
+        quality.side_by_side([], ["first", "second"])
+
+
+def test_without_a_file_of_reviews_the_other_data_is_judged(tmp_path):
+    assert parse([]).data == ["complete_journey"]
+    assert parse(["--reviews", str(tmp_path)]).data == ["complete_journey", "reviews"]
 
 
 def test_without_a_refit_the_figure_is_that_of_the_first_training():

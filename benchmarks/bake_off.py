@@ -1,0 +1,143 @@
+"""Which encoder, with which objective: each is trained in this process for equal CPU time, and judged on validation.
+
+All of it on tables that lie there already, with one seed, one thread and no session: what a candidate costs beside its
+training are seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from deltalake import DeltaTable
+
+from behavior_lib.config import load
+from behavior_lib.data.item_graph import Graph
+from behavior_lib.data.loader import Loader
+from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
+from behavior_lib.errors import ConfigError
+from behavior_lib.evaluation.ranking import RankingMeter
+from behavior_lib.models.base import SequenceModel
+from behavior_lib.models.batch import Batch
+from behavior_lib.models.build import as_tensors, load_model
+from behavior_lib.models.encoders import ENCODERS, looks_both_ways, reads_graph
+from behavior_lib.models.objectives.chosen import OBJECTIVES
+from behavior_lib.tables import ITEM_GRAPH, SEQUENCES
+from behavior_lib.tables.sequences import TEST, TRAIN, VALIDATION
+from behavior_lib.train.communicator import SingleProcess
+from behavior_lib.train.plan import plan
+from behavior_lib.train.settings import EpochResult
+from behavior_lib.train.store import FolderStore
+from behavior_lib.train.trial import estimate
+from behavior_lib.train.validation import rows_at_once
+from behavior_lib.train.worker import train_rank
+from benchmarks.jobs import say, scratch
+
+ALONE = ("train.communicator=single", "train.threads=1")
+TRIED_WITH = ("mean", "transformer")  # every objective beside the next item, on the cheapest encoder and the usual one
+RECURRENT = "lstm"
+DECODED = ("reconstruction", "variational")  # objectives whose decoder is an LSTM, and so tried with its encoder too
+WITHOUT_PATHS = "without_paths"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One model of the contest, trained. name: see `candidates`. epochs: that fitted into the budget. best_epoch: which
+    of them was kept, from 0. cpu_seconds: what training took, validation and start included. validation, test: mean
+    NDCG@k, and its error over users.
+    """
+
+    name: str
+    epochs: int
+    best_epoch: int
+    cpu_seconds: float
+    validation: float
+    validation_error: float
+    test: float
+    test_error: float
+
+
+def candidates() -> list[str]:
+    """Names as `--models` has them: every encoder alone, every encoder without the paths, and with each objective that
+    it can be asked for the two of TRIED_WITH, what looks both ways, and the decoded ones with a recurrent encoder.
+    """
+    encoders = [name for name in ENCODERS if name != "transformer_repeat"]
+    pairs = [f"{name}+{objective}" for name in TRIED_WITH for objective in OBJECTIVES]
+    for name in filter(looks_both_ways, encoders):
+        own = load("local", None, [f"model.name={name}"]).config.model.objectives
+        pairs += [f"{name}+{each}" for each, what in OBJECTIVES.items() if not (what.needs_causal or own.get(each))]
+    pairs += [f"{RECURRENT}+{objective}" for objective in DECODED]
+    return [*encoders, *pairs, *(f"{WITHOUT_PATHS}:{name}" for name in encoders)]
+
+
+def bake_off(warehouse: Path, settings: Mapping[str, Sequence[str]], budget: float) -> Iterator[Candidate]:
+    """Train and judge one after another, as many epochs of each as fit into so many CPU seconds, and one at least.
+
+    warehouse: where the tables lie. settings: KEY=VALUE of each candidate, by its name.
+    """
+    location = str(warehouse / SEQUENCES.name)
+    snapshot = Snapshot.resolve(location, DeltaTable(location).version())
+    counts = count_train(snapshot)
+    for name, changes in settings.items():
+        with scratch(None) as folder:
+            try:
+                candidate = Candidate(name, **trained([*changes, *ALONE], snapshot, counts, budget, folder))
+            except ConfigError as refusal:  # not every objective can be asked of every data
+                say(f"{name} is left out: {refusal}")
+                continue
+        say(f"{name}: {asdict(candidate)}")
+        yield candidate
+
+
+def trained(
+    settings: Sequence[str], snapshot: Snapshot, counts: TrainCounts, budget: float, folder: Path
+) -> dict[str, Any]:
+    """One candidate's figures, by the names that Candidate has for them."""
+    config = load("local", None, settings).config
+    run = plan(config, counts, folder)
+    if reads_graph(run.spec.name):
+        location = str(Path(snapshot.location).parent / ITEM_GRAPH.name)
+        snapshot = replace(snapshot, graph=Graph.resolve(location, DeltaTable(location).version(), TRAIN))
+    an_epoch = estimate(replace(run, fit=replace(run.fit, epochs=1)), snapshot, counts).cpu_seconds
+    epochs = max(1, round(budget / an_epoch))
+    run = replace(run, fit=replace(run.fit, epochs=epochs, patience=epochs))
+    began = time.process_time()
+    result = train_rank(run, snapshot, as_tensors(counts.arrays()), SingleProcess(), Silent(), lambda: False)
+    seconds = time.process_time() - began
+    FolderStore(run.checkpoints_of(snapshot)).get(result.checkpoint, folder / "best")
+    best = load_model(folder / "best")
+    found = {split: judged(best, snapshot, split, run.fit.k) for split in (VALIDATION, TEST)}
+    errors = {f"{split}_error": error for split, (_, error) in found.items()}
+    means = {split: value for split, (value, _) in found.items()}
+    return {"epochs": epochs, "best_epoch": result.best_epoch, "cpu_seconds": round(seconds, 1), **means, **errors}
+
+
+def judged(model: SequenceModel, snapshot: Snapshot, split: str, k: int) -> tuple[float, float]:
+    """Mean NDCG@k over the users of a split, and its standard error."""
+    meter = RankingMeter(k, np.asarray(model.known_items.numpy()))
+    model.eval()
+    with torch.no_grad():
+        for rows in Loader(snapshot, split, rows_at_once(model.spec.n_items), "pyarrow").in_order():
+            asked = rows.select(np.flatnonzero((rows.target_index != 0).any(axis=1)))
+            if len(asked):
+                meter.add(model.scores(Batch.from_histories(asked.histories)).numpy(), asked.target_index)
+    ndcg = meter.result().ndcg
+    return float(ndcg.mean()), float(ndcg.std(ddof=1) / len(ndcg) ** 0.5)
+
+
+class Silent:
+    """An observer that a contest has no use for: what came of a run is judged anew."""
+
+    def step(self, done: int, total: int, loss: float, tokens: int) -> None:
+        """Nothing."""
+
+    def epoch(self, result: EpochResult) -> None:
+        """Nothing."""
+
+    def note(self, sentence: str) -> None:
+        """Nothing."""
