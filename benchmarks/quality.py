@@ -288,7 +288,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--reviews", type=Path, metavar="FILE", help="of sequences, for the data set reviews")
     names = f"{', '.join(MODELS)}, or a model.name; each with +OBJECTIVE, or {WITHOUT_PATHS}: before it"
     parser.add_argument("--bake-off", nargs="*", default=candidates(), metavar="NAME", help=f"of equal budget: {names}")
-    parser.add_argument("--budget", type=float, default=30.0, metavar="SECONDS", help="CPU, of each of those (30)")
+    parser.add_argument("--budget", type=float, default=60.0, metavar="SECONDS", help="CPU, of each of those (60)")
     parser.add_argument(
         "--models", nargs="*", default=[DEFAULT], metavar="NAME", help="with all seeds, beside the best"
     )
@@ -298,5 +298,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--folder", help="where raw files and tables may lie (the system's own)")
     parser.add_argument("--keep", action="store_true", help="leave them there for the next time; needs --folder")
     arguments = parser.parse_args(argv)
+    if not arguments.models and not arguments.bake_off:
+        parser.error("nothing to train: name --models, --bake-off, or both")
     arguments.data = arguments.data or [name for name in DATA if name != REVIEWS or arguments.reviews]
     return arguments

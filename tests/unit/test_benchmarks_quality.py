@@ -115,6 +115,13 @@ def test_data_sets_are_judged_side_by_side_and_told_in_one_line(monkeypatch):
         quality.side_by_side([], ["first", "second"])
 
 
+def test_there_is_something_to_train(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--models", "--bake-off"])
+    assert "nothing to train: name --models, --bake-off, or both" in capsys.readouterr().err
+    assert parse(["--models", "gru", "--bake-off"]).bake_off == []
+
+
 def test_without_a_file_of_reviews_the_other_data_is_judged(tmp_path):
     assert parse([]).data == ["complete_journey"]
     assert parse(["--reviews", str(tmp_path)]).data == ["complete_journey", "reviews"]
