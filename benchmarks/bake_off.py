@@ -30,8 +30,8 @@ from behavior_lib.models.objectives.chosen import OBJECTIVES
 from behavior_lib.tables import ITEM_GRAPH, SEQUENCES
 from behavior_lib.tables.sequences import TEST, TRAIN, VALIDATION
 from behavior_lib.train.communicator import SingleProcess
+from behavior_lib.train.messages import Silent
 from behavior_lib.train.plan import plan
-from behavior_lib.train.settings import EpochResult
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.trial import estimate
 from behavior_lib.train.validation import rows_at_once
@@ -128,16 +128,3 @@ def judged(model: SequenceModel, snapshot: Snapshot, split: str, k: int) -> tupl
                 meter.add(model.scores(Batch.from_histories(asked.histories)).numpy(), asked.target_index)
     ndcg = meter.result().ndcg
     return float(ndcg.mean()), float(ndcg.std(ddof=1) / len(ndcg) ** 0.5)
-
-
-class Silent:
-    """An observer that a contest has no use for: what came of a run is judged anew."""
-
-    def step(self, done: int, total: int, loss: float, tokens: int) -> None:
-        """Nothing."""
-
-    def epoch(self, result: EpochResult) -> None:
-        """Nothing."""
-
-    def note(self, sentence: str) -> None:
-        """Nothing."""
