@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from behavior_lib.evaluation.probes_features import (
     AGGREGATES,
@@ -184,12 +185,15 @@ def judge_fold(
     values: float64 [n], the label of each user; those of test are not looked at.
     """
     known = values[train]
-    features = split_features(users, train, test, plan.dimension, plan.seed)
-    best = _choose(users, known, is_binary, train, plan, key)
-    told = {
-        name: (best[name].name, answers(best[name], split.train, known, split.test, plan.seed))
-        for name, split in features.items()
-    }
+    # With more threads sums have another order, and so the figures other digits; and where another process has the
+    # cores, trees wait for their threads by spinning, minutes a fit.
+    with threadpool_limits(1):
+        features = split_features(users, train, test, plan.dimension, plan.seed)
+        best = _choose(users, known, is_binary, train, plan, key)
+        told = {
+            name: (best[name].name, answers(best[name], split.train, known, split.test, plan.seed))
+            for name, split in features.items()
+        }
     return {**told, MAJORITY: ("constant", np.full(len(test), known.mean()))}
 
 

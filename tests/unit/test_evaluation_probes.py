@@ -5,11 +5,13 @@ import itertools
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from behavior_lib.evaluation import probes
 from behavior_lib.evaluation.probes import Estimate, Label, Plan, Probed, judge_fold, probe
 from behavior_lib.evaluation.probes_features import AGGREGATES, MAJORITY, TF_IDF, TOGETHER, VECTORS, Panel
 from behavior_lib.evaluation.probes_folds import deal, fewest
-from behavior_lib.evaluation.probes_learners import metrics
+from behavior_lib.evaluation.probes_learners import answers, metrics
 from behavior_lib.evaluation.probes_table import as_table
 
 PLAN = Plan(folds=3, inner_folds=2, repeats=1, dimension=4, seed=5)
@@ -137,6 +139,21 @@ def test_the_order_of_users_says_nothing_and_unknown_ones_stay_out():
     assert one.n_users == len(known)
     seeded = probe(users, Label("x", values, True), Plan(3, 2, 1, 4, seed=6))
     assert (seeded.scores[VECTORS]["auc"] != one.scores[VECTORS]["auc"]).any()
+
+
+def test_learners_have_one_thread(monkeypatch):
+    rng, seen = np.random.default_rng(3), []
+
+    def watched(*arguments):
+        seen.extend(library["num_threads"] for library in threadpool_info())
+        return answers(*arguments)
+
+    monkeypatch.setattr(probes, "answers", watched)
+    users = panel(rng.normal(size=(60, 3)), rng.normal(size=(60, 2)), rng.poisson(1.0, (60, 4)))
+    with threadpool_limits(2):
+        judge_fold(users, rng.integers(0, 2, 60).astype(float), True, np.arange(40), np.arange(40, 60), PLAN, "key")
+        assert {library["num_threads"] for library in threadpool_info()} == {2}
+    assert set(seen) == {1}
 
 
 def test_numbers_are_told_too():
