@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import torch
 from deltalake import DeltaTable
 
-from behavior_lib.config import load
+from behavior_lib.config import Config, load
+from behavior_lib.data.attributes import number_values
 from behavior_lib.data.item_graph import Graph
 from behavior_lib.data.loader import Loader
 from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
@@ -27,8 +29,8 @@ from behavior_lib.models.batch import Batch
 from behavior_lib.models.build import as_tensors, load_model
 from behavior_lib.models.encoders import ENCODERS, looks_both_ways, reads_graph
 from behavior_lib.models.objectives.chosen import OBJECTIVES
-from behavior_lib.tables import ITEM_GRAPH, SEQUENCES
-from behavior_lib.tables.sequences import TEST, TRAIN, VALIDATION
+from behavior_lib.tables import ITEM_GRAPH, ITEMS, SEQUENCES
+from behavior_lib.tables.sequences import TEST, TRAIN
 from behavior_lib.train.communicator import SingleProcess
 from behavior_lib.train.messages import Silent
 from behavior_lib.train.plan import plan
@@ -49,7 +51,7 @@ WITHOUT_PATHS = "without_paths"
 class Candidate:
     """One model of the contest, trained. name: see `candidates`. epochs: that fitted into the budget. best_epoch: which
     of them was kept, from 0. cpu_seconds: what training took, validation and start included. validation, test: mean
-    NDCG@k, and its error over users.
+    NDCG@k. error: of that on test, over users.
     """
 
     name: str
@@ -57,9 +59,8 @@ class Candidate:
     best_epoch: int
     cpu_seconds: float
     validation: float
-    validation_error: float
     test: float
-    test_error: float
+    error: float
 
 
 def candidates() -> list[str]:
@@ -86,7 +87,9 @@ def bake_off(warehouse: Path, settings: Mapping[str, Sequence[str]], budget: flo
     for name, changes in settings.items():
         with scratch(None) as folder:
             try:
-                candidate = Candidate(name, **trained([*changes, *ALONE], snapshot, counts, budget, folder))
+                config = load("local", None, [*changes, *ALONE]).config
+                known = with_attributes(counts, warehouse, config.model.item_attributes)
+                candidate = Candidate(name, **trained(config, snapshot, known, budget, folder))
             except ConfigError as refusal:  # not every objective can be asked of every data
                 say(f"{name} is left out: {refusal}")
                 continue
@@ -94,11 +97,19 @@ def bake_off(warehouse: Path, settings: Mapping[str, Sequence[str]], budget: flo
         yield candidate
 
 
-def trained(
-    settings: Sequence[str], snapshot: Snapshot, counts: TrainCounts, budget: float, folder: Path
-) -> dict[str, Any]:
+def with_attributes(counts: TrainCounts, warehouse: Path, names: Sequence[str]) -> TrainCounts:
+    """The counts with the values of these attributes of ITEMS; as they are where there are no names."""
+    if not names:
+        return counts
+    columns = ", ".join(f"{ITEMS.attributes}[?] as value_{place}" for place in range(len(names)))
+    files = DeltaTable(str(warehouse / ITEMS.name)).file_uris()
+    read = duckdb.execute(f"select {ITEMS.item_index} as item, {columns} from read_parquet(?)", [*names, files]).df()
+    values = [read[f"value_{place}"].to_numpy(object) for place in range(len(names))]
+    return replace(counts, attributes=number_values(read["item"].to_numpy(np.int64), values, counts.items))
+
+
+def trained(config: Config, snapshot: Snapshot, counts: TrainCounts, budget: float, folder: Path) -> dict[str, Any]:
     """One candidate's figures, by the names that Candidate has for them."""
-    config = load("local", None, settings).config
     run = plan(config, counts, folder)
     if reads_graph(run.spec.name):
         location = str(Path(snapshot.location).parent / ITEM_GRAPH.name)
@@ -110,11 +121,15 @@ def trained(
     result = train_rank(run, snapshot, as_tensors(counts.arrays()), SingleProcess(), Silent(), lambda: False)
     seconds = time.process_time() - began
     FolderStore(run.checkpoints_of(snapshot)).get(result.checkpoint, folder / "best")
-    best = load_model(folder / "best")
-    found = {split: judged(best, snapshot, split, run.fit.k) for split in (VALIDATION, TEST)}
-    errors = {f"{split}_error": error for split, (_, error) in found.items()}
-    means = {split: value for split, (value, _) in found.items()}
-    return {"epochs": epochs, "best_epoch": result.best_epoch, "cpu_seconds": round(seconds, 1), **means, **errors}
+    test, error = judged(load_model(folder / "best"), snapshot, TEST, run.fit.k)
+    return {
+        "epochs": epochs,
+        "best_epoch": result.best_epoch,
+        "cpu_seconds": round(seconds, 1),
+        "validation": result.best.validation_ndcg,
+        "test": test,
+        "error": error,
+    }
 
 
 def judged(model: SequenceModel, snapshot: Snapshot, split: str, k: int) -> tuple[float, float]:

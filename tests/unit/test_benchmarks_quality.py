@@ -43,7 +43,7 @@ def test_the_best_of_each_kind_is_chosen_on_validation():
 def test_a_name_of_a_model_says_its_objectives_too():
     assert settings_of("default") == ()
     assert settings_of("gru") == ("model.name=gru",)
-    assert settings_of("vectors_alone+order+next_time") == (
+    assert settings_of("without_paths:default+order+next_time") == (
         *("model.repeat_path=false", "model.successors=0"),
         *("model.objectives.order=0.1", "model.objectives.next_time=0.1"),
     )
@@ -69,7 +69,7 @@ def test_every_encoder_is_a_candidate_with_its_objectives():
 
 
 def candidate(name, validation):
-    return Candidate(name, 3, 1, 30.0, validation, 0.01, 0.25, 0.02)
+    return Candidate(name, 3, 1, 30.0, validation, 0.25, 0.02)
 
 
 def test_the_best_of_the_contest_is_a_finalist_beside_the_models_asked_for():
@@ -82,7 +82,7 @@ def test_the_best_of_the_contest_is_a_finalist_beside_the_models_asked_for():
 def test_the_contest_is_told_with_its_budget():
     assert budget_table("shop", 30.0, [candidate("gru", 0.4)])[::2] == [
         "| shop, 30 CPU seconds | epochs, kept | validation ndcg@10 | test |",
-        "| gru | 3, 2 | 0.4000 ± 0.0100 | 0.2500 ± 0.0200 |",
+        "| gru | 3, 2 | 0.4000 | 0.2500 ± 0.0200 |",
     ]
     assert budget_table("shop", 30.0, []) == []
 
@@ -120,6 +120,12 @@ def test_there_is_something_to_train(capsys):
         parse(["--models", "--bake-off"])
     assert "nothing to train: name --models, --bake-off, or both" in capsys.readouterr().err
     assert parse(["--models", "gru", "--bake-off"]).bake_off == []
+
+
+def test_a_name_that_is_no_model_is_refused_before_anything_is_made(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--models", "default", "without_paths:gur"])
+    assert "error: without_paths:gur: unknown model: 'gur'; did you mean gru?" in capsys.readouterr().err
 
 
 def test_without_a_file_of_reviews_the_other_data_is_judged(tmp_path):
