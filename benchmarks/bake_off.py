@@ -14,7 +14,6 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import torch
 from deltalake import DeltaTable
 
 from behavior_lib.config import Config, load
@@ -23,9 +22,6 @@ from behavior_lib.data.item_graph import Graph
 from behavior_lib.data.loader import Loader
 from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
 from behavior_lib.errors import ConfigError
-from behavior_lib.evaluation.ranking import RankingMeter
-from behavior_lib.models.base import SequenceModel
-from behavior_lib.models.batch import Batch
 from behavior_lib.models.build import as_tensors, load_model
 from behavior_lib.models.encoders import ENCODERS, looks_both_ways, reads_graph
 from behavior_lib.models.objectives.chosen import OBJECTIVES
@@ -36,7 +32,7 @@ from behavior_lib.train.messages import Silent
 from behavior_lib.train.plan import plan
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.trial import estimate
-from behavior_lib.train.validation import rows_at_once
+from behavior_lib.train.validation import ndcg_by_user, rows_at_once
 from behavior_lib.train.worker import train_rank
 from benchmarks.jobs import say, scratch
 
@@ -121,25 +117,13 @@ def trained(config: Config, snapshot: Snapshot, counts: TrainCounts, budget: flo
     result = train_rank(run, snapshot, as_tensors(counts.arrays()), SingleProcess(), Silent(), lambda: False)
     seconds = time.process_time() - began
     FolderStore(run.checkpoints_of(snapshot)).get(result.checkpoint, folder / "best")
-    test, error = judged(load_model(folder / "best"), snapshot, TEST, run.fit.k)
+    of_test = Loader(snapshot, TEST, rows_at_once(run.spec.n_items), "pyarrow")
+    test = ndcg_by_user(load_model(folder / "best"), of_test, run.fit.k)
     return {
         "epochs": epochs,
         "best_epoch": result.best_epoch,
         "cpu_seconds": round(seconds, 1),
         "validation": result.best.validation_ndcg,
-        "test": test,
-        "error": error,
+        "test": float(test.mean()),
+        "error": float(test.std(ddof=1) / len(test) ** 0.5),
     }
-
-
-def judged(model: SequenceModel, snapshot: Snapshot, split: str, k: int) -> tuple[float, float]:
-    """Mean NDCG@k over the users of a split, and its standard error."""
-    meter = RankingMeter(k, np.asarray(model.known_items.numpy()))
-    model.eval()
-    with torch.no_grad():
-        for rows in Loader(snapshot, split, rows_at_once(model.spec.n_items), "pyarrow").in_order():
-            asked = rows.select(np.flatnonzero((rows.target_index != 0).any(axis=1)))
-            if len(asked):
-                meter.add(model.scores(Batch.from_histories(asked.histories)).numpy(), asked.target_index)
-    ndcg = meter.result().ndcg
-    return float(ndcg.mean()), float(ndcg.std(ddof=1) / len(ndcg) ** 0.5)

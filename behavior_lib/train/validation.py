@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from behavior_lib.data.loader import Loader
 from behavior_lib.evaluation.ranking import RankingMeter
@@ -21,21 +24,26 @@ def rows_at_once(n_items: int) -> int:
 
 def validation_ndcg(model: SequenceModel, loader: Loader, communicator: Communicator, k: int) -> float:
     """Mean NDCG@k over the users of all ranks; each rank scores its own share. 0 where there is no user."""
+    own = ndcg_by_user(model, loader, k, communicator.alive)
+    total, everyone = communicator.sum("validation", [float(own.sum()), float(len(own))])
+    return total / everyone if everyone else 0.0
+
+
+def ndcg_by_user(
+    model: SequenceModel, loader: Loader, k: int, alive: Callable[[], None] = lambda: None
+) -> NDArray[np.float64]:
+    """float64 [n]: NDCG@k of the loader's users who have a target, in its order. alive: called at every batch."""
     device = model.known_items.device
     meter = RankingMeter(k, np.asarray(model.known_items.cpu().numpy()))
-    users = 0
-    was_training = model.training
+    users, was_training = 0, model.training
     model.eval()
     with torch.no_grad():
         for rows in loader.in_order():
-            communicator.alive()
-            some = (rows.target_index != 0).any(axis=1)
-            rows = rows.select(np.flatnonzero(some))
+            alive()
+            rows = rows.select(np.flatnonzero((rows.target_index != 0).any(axis=1)))
             if len(rows):
                 scores = model.scores(Batch.from_histories(rows.histories).to(device))
                 meter.add(scores.cpu().numpy(), rows.target_index)
                 users += len(rows)
     model.train(was_training)
-    own = float(meter.result().ndcg.sum()) if users else 0.0
-    total, everyone = communicator.sum("validation", [own, float(users)])
-    return total / everyone if everyone else 0.0
+    return meter.result().ndcg if users else np.zeros(0)

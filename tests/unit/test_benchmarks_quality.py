@@ -2,8 +2,12 @@
 
 import sys
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
+from behavior_lib.data.snapshot import TrainCounts
 from benchmarks import bake_off, quality
 from benchmarks.bake_off import Candidate, candidates
 from benchmarks.quality import as_markdown, best, budget_table, finalists, mean, parse, settings_of, write_reviews
@@ -104,6 +108,18 @@ def test_candidates_get_as_many_epochs_as_fit_and_what_cannot_be_asked_is_left_o
     assert 0 <= long.best_epoch < 12
     assert short.validation <= long.validation == long.test
     assert "bidirectional+next_item is left out: the objective next_item asks for" in capsys.readouterr().err
+
+
+def test_attributes_of_items_are_numbered_as_training_numbers_them(tmp_path):
+    known = [[("kind", "tea")], [("kind", "bun"), ("shape", "round")], None, [("kind", "tea")], [("kind", "bun")]]
+    kind = pa.map_(pa.string(), pa.string())
+    items = pa.table({"item_index": pa.array(range(3, 8), pa.int32()), "attributes": pa.array(known, kind)})
+    write_deltalake(str(tmp_path / "items"), items)
+    counts = TrainCounts(np.array([0, 0, 0, 5, 4, 3, 2, 1]), 4, 8, 15, 3)
+    assert bake_off.with_attributes(counts, tmp_path, []) is counts
+    # A round one is alone, and so has no number.
+    found = bake_off.with_attributes(counts, tmp_path, ["kind", "shape"]).attributes
+    assert found.tolist() == [[0, 0]] * 3 + [[4, 0], [3, 0], [0, 0], [4, 0], [3, 0]]
 
 
 def test_data_sets_are_judged_side_by_side_and_told_in_one_line(monkeypatch):
