@@ -57,7 +57,12 @@ class DataSet:
 REVIEWS = "reviews"
 DATA: dict[str, DataSet] = {
     "complete_journey": DataSet(
-        "complete_journey", training=("model.item_attributes=[product_type, product_category]", "train.epochs=2")
+        "complete_journey",
+        training=(
+            "model.item_attributes=[product_type, product_category]",
+            "train.epochs=1",
+            "train.learning_rate=0.01",
+        ),
     ),
     # No times, so neither gaps nor values; short histories, so more rows at once.
     REVIEWS: DataSet(
@@ -67,10 +72,9 @@ DATA: dict[str, DataSet] = {
             "model.use_gap=false",
             "model.use_value=false",
             "model.window=50",
-            "model.dropout=0.3",
+            "model.dropout=0.8",
             "train.batch_size=128",
-            "train.epochs=9",
-            "train.patience=3",
+            "train.epochs=4",
         ),
     ),
 }

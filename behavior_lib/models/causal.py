@@ -17,6 +17,7 @@ from behavior_lib.models.lookup import lookup
 
 SPAN_BUCKETS = 32  # powers of two of seconds: the last holds every span above 34 years
 HOURS, DAYS = 24, 7
+START = 0.02  # standard deviation of embeddings, as of BERT's and GPT-2's
 
 
 class EventInput(nn.Module):
@@ -34,6 +35,11 @@ class EventInput(nn.Module):
         self.hour = nn.Embedding(1 + HOURS, spec.dimension, padding_idx=0) if spec.use_hour else None
         self.weekday = nn.Embedding(1 + DAYS, spec.dimension, padding_idx=0) if spec.use_weekday else None
         uses = (spec.use_event_type, spec.use_gap, spec.use_value, spec.use_hour, spec.use_weekday)
+        # Small beside item vectors: at the usual 1 a number, what is known of an event's time is all of its vector.
+        with torch.no_grad():
+            for part in (self.event_type, self.gap, self.value, self.hour, self.weekday):
+                if part is not None:
+                    part.weight *= START
         parts = 1 + sum(uses)
         self.fuse = nn.Linear(parts * spec.dimension, spec.dimension) if spec.fusion == "concat" else None
 

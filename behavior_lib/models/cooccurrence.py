@@ -7,12 +7,15 @@ describe a few rare items that occur only with each other.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy import sparse
+from scipy.sparse.linalg import svds
 from torch import Tensor
 
 ITEM_REGULARISATION = 50.0  # added to each item's number of events
 INSTANT_REGULARISATION, HISTORY_REGULARISATION = 10.0, 100.0  # to that of each instant, and of each history
-_ITERATIONS = 3
+_TOLERANCE = 1e-3  # of singular values, relative; they lie close together, and a rough decomposition is its seed's
 
 
 def starting_vectors(item: Tensor, instant: Tensor, history: Tensor, n_items: int, dimension: int, seed: int) -> Tensor:
@@ -49,23 +52,26 @@ def cooccurrence_vectors(
 
     item, together: int64 [m], one entry an event: the item, and any number that the events of one group share.
     regularisation: added to each group's number of events.
-    The first singular vector, which follows the items' counts alone, is left out. Where there are too few items or
-    groups for `dimension` vectors, the rest of the columns is 0.
+    The first singular vector, which follows the items' counts alone, is left out (ARPACK's Lanczos method, from a start
+    of the seed). Where there are too few items or groups for `dimension` vectors, the rest of the columns is 0.
     """
     vectors = torch.zeros(n_items, dimension)
     if not len(item):
         return vectors
     together = torch.unique(together, return_inverse=True)[1]
     n_groups = int(together.max()) + 1
+    rank = min(dimension + 1, n_items - 1, n_groups - 1)
+    if rank < 2:
+        return vectors
     of_item = torch.bincount(item, minlength=n_items).float() + ITEM_REGULARISATION
     of_group = torch.bincount(together).float() + regularisation
     weight = (of_item[item] * of_group[together]).rsqrt()
-    matrix = torch.sparse_coo_tensor(torch.stack([item, together]), weight, (n_items, n_groups), check_invariants=False)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        rank = min(dimension + 1, n_items, n_groups)
-        left, values, _ = torch.svd_lowrank(matrix.coalesce(), q=rank, niter=_ITERATIONS)
-    vectors[:, : rank - 1] = left[:, 1:] * values[1:]
-    # What rounding leaves in the rows of absent items must not be blown up to length 1.
+    entries = (weight.numpy(), (together.numpy(), item.numpy()))
+    matrix = sparse.csr_array(entries, shape=(n_groups, n_items))
+    start = np.random.default_rng(seed).standard_normal(min(matrix.shape), dtype=np.float32)
+    _, values, right = svds(matrix, k=rank, v0=start, tol=_TOLERANCE, return_singular_vectors="vh")
+    # They ascend. What rounding leaves of a value of 0, and in rows of absent items, must not be blown up to length 1.
+    values[values < _TOLERANCE * values[-1]] = 0
+    vectors[:, : rank - 1] = torch.from_numpy((right * values[:, None])[-2::-1].T.copy())
     vectors[of_item == ITEM_REGULARISATION] = 0
     return torch.nn.functional.normalize(vectors, dim=1)

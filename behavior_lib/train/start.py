@@ -23,7 +23,7 @@ from behavior_lib.train.communicator import Communicator
 from behavior_lib.train.settings import FitSettings
 
 ROWS_AT_ONCE = 512
-MOST_EVENTS = 20_000_000  # that are counted; 1 GB while they are
+MOST_EVENTS = 5_000_000  # that are counted; 1 GB, and a minute where they have no structure at all
 
 
 def start_from_cooccurrence(

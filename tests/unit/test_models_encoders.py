@@ -47,6 +47,17 @@ def test_there_is_a_state_after_every_event_at_any_width(variant):
         assert encoder(batch.rows(torch.arange(0)), vectors).shape == (0, columns, 8)
 
 
+def test_what_is_known_of_time_is_small_beside_the_item_at_the_start():
+    torch.manual_seed(0)
+    parts = build_model(spec_of("mean", dimension=64), COUNTS).encoder.input
+    for part in (parts.gap, parts.hour, parts.weekday):
+        assert float(part.weight[1:].std()) == pytest.approx(0.02, rel=0.2)
+    assert parts.event_type.weight.abs().max() < 0.1
+    assert parts.value.weight.abs().max() <= 0.02
+    assert not parts.hour.weight[0].any()
+    assert not parts.weekday.weight[0].any()
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_padding_changes_no_bit(variant, seed):
