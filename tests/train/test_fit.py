@@ -86,7 +86,7 @@ def test_it_learns_that_users_repeat_their_own_items(snapshot, tmp_path):
     before = new_model(snapshot)
     judged = Loader(snapshot, "validation", 16, "pyarrow")
     untrained = validation_ndcg(before, judged, SingleProcess(), 3)
-    assert untrained < 0.35
+    assert untrained < 0.5
     assert result.best.validation_ndcg > 0.95
     assert result.epochs[-1].loss < result.epochs[0].loss
 

@@ -85,10 +85,10 @@ def test_beyond_the_bound_what_is_rare_is_forgotten_first():
 
 
 def test_pairs_that_a_few_rows_share_are_learned_from_counts(tmp_path):
-    """Each of 100 items is followed by one other, five times in all: too seldom for vectors."""
+    """Each of 100 items is followed by one other, twice in all: too seldom for vectors."""
     follower = np.random.default_rng(0).permutation(100) + 3
-    lists = [[item + 3, int(follower[item])] for item in range(100) for _ in range(5)]
-    gaps = [[0, 1 + row] for row in range(500)]  # equal rows would be of one fold
+    lists = [[item + 3, int(follower[item])] for item in range(100) for _ in range(2)]
+    gaps = [[0, 1 + row] for row in range(200)]  # equal rows would be of one fold
     wanted = [[int(follower[item])] for item in range(100)]
     train = frame(histories(lists, 2, gaps), "train")
     validation = frame(histories([[item + 3] for item in range(100)], 2), "validation", wanted)
@@ -101,4 +101,4 @@ def test_pairs_that_a_few_rows_share_are_learned_from_counts(tmp_path):
         result = fit(model, snapshot, SETTINGS, SingleProcess(), Watcher(), store)
         reached[kept] = result.best.validation_ndcg
     assert reached[4] > 0.9
-    assert reached[0] < 0.5
+    assert reached[0] < 0.6
