@@ -17,6 +17,7 @@ VARIANTS = {
     "transformer, learned": {"name": "transformer", "positions": "learned"},
     "transformer, time": {"name": "transformer", "positions": "time"},
     "gru, concat": {"name": "gru", "fusion": "concat"},
+    "mean, discounted": {"name": "mean", "repeat_discount": 1.0},
     "bidirectional, learned": {"name": "bidirectional", "positions": "learned"},
     "bidirectional, time": {"name": "bidirectional", "positions": "time"},
 }

@@ -60,6 +60,7 @@ class ModelConfig:
     positions: Positions = Positions.rotary  # of transformers; rotary, learned: instants; time: between two events
     dropout: float = 0.1
     window: int = 128  # newest events that the encoder reads; the repeat path sees all of sequences.length
+    repeat_discount: float = 1.0  # of mean: an item's k-th event counts k ** -this; 0: all alike, 1: as its logarithm
     neighbours: int = 10  # of gcn, gat: an item's edges in the item graph, the heaviest
     graph: GraphName = GraphName.next  # of gcn, gat: whether edges are what follows what or what is in one session
     repeat_path: bool = True  # add a learned score of the user's own past items

@@ -38,7 +38,7 @@ class ModelSpec:
     number of one of their values + 1. item_vectors: names of vectors of items that were made elsewhere, and are read
     (vectors.py); vector_widths: how many numbers each of them has.
     session_gap: seconds of silence that a session may hold, for next_session.
-    blend: what the paths are added to is weighed where they learn (NextItem).
+    blend: what the paths are added to is weighed where they learn (NextItem). repeat_discount: of the mean.
     """
 
     name: str
@@ -76,6 +76,7 @@ class ModelSpec:
     vector_widths: Sequence[int] = field(default_factory=list)
     session_gap: int = 1800
     blend: bool = False
+    repeat_discount: float = 0.0
     objectives: Mapping[str, float] = field(default_factory=lambda: {"next_item": 1.0})
 
     def as_json(self) -> dict[str, Any]:

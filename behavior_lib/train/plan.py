@@ -154,6 +154,9 @@ def _check_model(model: ModelConfig) -> None:
         raise ConfigError("model.successors is less than 0", value=model.successors, mend="0 leaves the path out")
     if len(set(model.item_vectors)) < len(model.item_vectors):
         raise ConfigError("model.item_vectors names one twice", value=model.item_vectors, mend="name each once")
+    if model.repeat_discount < 0:
+        mend = "0 counts all events alike"
+        raise ConfigError("model.repeat_discount is less than 0", value=model.repeat_discount, mend=mend)
     if not 0 <= model.calibration <= 1:
         mend = "the paper of gbce has 0.75"
         raise ConfigError("model.calibration must be from 0 to 1", value=model.calibration, mend=mend)

@@ -58,6 +58,7 @@ def test_a_refit_keeps_its_newest_epoch(tmp_path):
         ),
         ("model.item_vectors=[text,text]", r"model.item_vectors names one twice: \['text', 'text'\]"),
         ("model.successors=-1", "model.successors is less than 0: -1; 0 leaves the path out"),
+        ("model.repeat_discount=-0.5", r"model\.repeat_discount is less than 0: -0\.5; 0 counts all events alike"),
     ],
 )
 def test_what_cannot_be_is_told(tmp_path, change, sentence):

@@ -98,8 +98,20 @@ def test_inputs(flags, fusion):
         np.testing.assert_allclose(found[row, :length], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_mean():
-    check("mean", lambda w, x, gap: np.array([x[: at + 1].mean(0) for at in range(len(x))]))
+@pytest.mark.parametrize("discount", [0.0, 0.5, 1.0])
+def test_mean(discount):
+    """Each event counts less the more events of its item there were, itself included."""
+    encoder, vectors = encoder_of("mean", seed=3, repeat_discount=discount)
+    batch, seen = rows(8), set()
+    states = encoder(batch, vectors).detach().numpy()
+    for row, length in enumerate(batch.length.tolist()):
+        items = batch.item_index[row, :length].tolist()
+        weight = np.array([items[: at + 1].count(item) ** -discount for at, item in enumerate(items)])
+        x = event_vectors(encoder, batch, vectors, row)
+        expected = [np.average(x[: at + 1], axis=0, weights=weight[: at + 1]) for at in range(length)]
+        np.testing.assert_allclose(states[row, :length], np.reshape(expected, x.shape), rtol=1e-4, atol=1e-5)
+        seen |= set(weight)
+    assert len(seen) >= 3 if discount else seen == {1}
 
 
 def recurrent(step):
