@@ -285,8 +285,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks quality", description=__doc__)
     parser.add_argument("--data", nargs="+", choices=list(DATA), help="(all, reviews where their file is given)")
     parser.add_argument("--reviews", type=Path, metavar="FILE", help="of sequences, for the data set reviews")
+    known = candidates()
     names = f"{', '.join(MODELS)}, or a model.name; each with +OBJECTIVE, or {WITHOUT_PATHS}: before it"
-    parser.add_argument("--bake-off", nargs="*", default=candidates(), metavar="NAME", help=f"of equal budget: {names}")
+    parser.add_argument("--bake-off", nargs="*", default=known, metavar="NAME", help=f"of equal budget: {names}")
     parser.add_argument("--budget", type=float, default=30.0, metavar="SECONDS", help="CPU, of each of those (30)")
     parser.add_argument(
         "--models", nargs="*", default=[DEFAULT], metavar="NAME", help="with all seeds, beside the best"
@@ -299,7 +300,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if not arguments.models and not arguments.bake_off:
         parser.error("nothing to train: name --models, --bake-off, or both")
-    for name in sorted({*arguments.models, *arguments.bake_off} - {DEFAULT, *candidates()}):
+    for name in sorted({*arguments.models, *arguments.bake_off} - {DEFAULT, *known}):
         try:
             encoder_of(name)
         except ConfigError as refusal:

@@ -34,7 +34,7 @@ SETTINGS = FineTuneSettings(
 
 def new_model():
     torch.manual_seed(1)
-    spec = ModelSpec("gru", length=6, n_items=N_ITEMS, n_event_types=4, window=6, dimension=8, layers=1)
+    spec = ModelSpec("gru", length=6, n_items=N_ITEMS, n_event_types=4, window=6, dimension=12, layers=1)
     return build_model(spec, torch.arange(N_ITEMS)).eval()
 
 
@@ -59,7 +59,7 @@ def test_a_frozen_encoder_tells_what_was_planted_and_stays_as_it_was(users):
     tuned = fine_tune(model, users, SETTINGS)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     answers, test = tuned.answers, users.of(TEST_FOLD)
-    for label, least in ((0, 0.8), (2, 0.75)):  # of the second a third is known
+    for label, least in ((0, 0.85), (2, 0.75)):  # of the second a third is known
         right = (answers[test, label] > 0.5) == (users.values[test, 0] == 1)
         assert right.mean() >= least
     assert tuned.losses.validation[tuned.losses.best - 1] == min(tuned.losses.validation)

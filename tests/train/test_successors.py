@@ -85,13 +85,13 @@ def test_beyond_the_bound_what_is_rare_is_forgotten_first():
 
 
 def test_pairs_that_a_few_rows_share_are_learned_from_counts(tmp_path):
-    """Each of 100 items is followed by one other, twice in all: too seldom for vectors."""
-    follower = np.random.default_rng(0).permutation(100) + 3
-    lists = [[item + 3, int(follower[item])] for item in range(100) for _ in range(2)]
-    gaps = [[0, 1 + row] for row in range(200)]  # equal rows would be of one fold
-    wanted = [[int(follower[item])] for item in range(100)]
+    """Each of 150 items is followed by one other, twice in all: too seldom for vectors."""
+    follower = np.random.default_rng(0).permutation(150) + 3
+    lists = [[item + 3, int(follower[item])] for item in range(150) for _ in range(2)]
+    gaps = [[0, 1 + row] for row in range(300)]  # equal rows would be of one fold
+    wanted = [[int(follower[item])] for item in range(150)]
     train = frame(histories(lists, 2, gaps), "train")
-    validation = frame(histories([[item + 3] for item in range(100)], 2), "validation", wanted)
+    validation = frame(histories([[item + 3] for item in range(150)], 2), "validation", wanted)
     version = write(tmp_path / "sequences", train, validation)
     snapshot = Snapshot.resolve(str(tmp_path / "sequences"), version)
     reached = {}
@@ -101,4 +101,4 @@ def test_pairs_that_a_few_rows_share_are_learned_from_counts(tmp_path):
         result = fit(model, snapshot, SETTINGS, SingleProcess(), Watcher(), store)
         reached[kept] = result.best.validation_ndcg
     assert reached[4] > 0.9
-    assert reached[0] < 0.6
+    assert reached[0] < 0.5
