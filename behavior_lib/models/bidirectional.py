@@ -19,7 +19,7 @@ from behavior_lib.tables.items import MASK_INDEX
 
 
 class BidirectionalTransformer(Transformer):
-    """An event looks at all events of its window. The window's last column is kept for the hidden one.
+    """An event looks at all events of its window. Where the next instant is asked for, the hidden one is the last.
 
     A hidden event (MASK_INDEX for its item) shows nothing but which instant it belongs to: no type, gap, value or
     hour, and its time is that of the event before it. So what is asked in training is what is asked of a history's end,
@@ -34,10 +34,9 @@ class BidirectionalTransformer(Transformer):
         if spec.window < 2:
             mend = "--set model.window=2, or more"
             raise ConfigError("an encoder that looks both ways needs a window of 2", value=spec.window, mend=mend)
-        self.columns = spec.window - 1
 
     def forward(self, batch: Batch, item_vectors: Tensor) -> Tensor:
-        """As WindowEncoder; a batch of `asked` has one column more than `columns`."""
+        """As WindowEncoder."""
         hidden = is_hidden(batch)
         shown = replace(
             batch,
@@ -49,8 +48,10 @@ class BidirectionalTransformer(Transformer):
         return self.states(self.dropout(self.input(shown, item_vectors)), batch)
 
     def asked(self, batch: Batch) -> Batch:
-        """The newest `columns` events of each row, and the hidden one."""
-        return batch.newest(self.columns).with_hidden_next()
+        """The newest events of each row, and the hidden one in a column of the window: no place is there for it alone,
+        which training would not know.
+        """
+        return batch.newest(self.columns - 1).with_hidden_next()
 
     def addend(self, batch: Batch) -> Tensor:
         """-inf for padding, but that every column sees itself: a softmax over nothing is no number."""

@@ -87,6 +87,6 @@ class RepeatPath(nn.Module):
         return addend.squeeze(2).masked_fill(~own.present, 0.0)
 
     def shrinkage(self, own: Slots) -> Tensor:
-        """The mean square of the propensities that were used: keeps those of rare items near 0."""
+        """The mean square of the propensities that were used: keeps those of rare items near 0. 0 where none was."""
         used: Tensor = self.propensity(own.item[own.present])
-        return used.square().mean()
+        return used.square().sum() / max(1, len(used))

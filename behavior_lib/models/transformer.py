@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
-from behavior_lib.models.causal import CausalEncoder, WindowEncoder
+from behavior_lib.models.causal import START, CausalEncoder, WindowEncoder
 from behavior_lib.models.dropout import Dropout
 from behavior_lib.models.instants import instant_numbers
 from behavior_lib.models.relative import TimeBias, is_later
@@ -85,6 +85,8 @@ class Transformer(WindowEncoder):
         super().__init__(spec)
         self.rotary_width = spec.dimension // spec.heads if spec.positions == "rotary" else None
         self.learned = nn.Embedding(spec.window, spec.dimension) if spec.positions == "learned" else None
+        if self.learned is not None:
+            nn.init.normal_(self.learned.weight, std=START)
         self.time = TimeBias(spec.heads, self.both_ways) if spec.positions == "time" else None
         self.blocks = nn.ModuleList(Block(spec.dimension, spec.heads, spec.dropout) for _ in range(spec.layers))
         self.norm = nn.LayerNorm(spec.dimension)

@@ -54,6 +54,15 @@ def test_the_user_is_the_state_of_the_hidden_event_behind_the_newest_of_the_wind
         torch.testing.assert_close(users[row], expected, rtol=1e-5, atol=1e-5)
 
 
+def test_every_place_that_is_asked_at_a_history_s_end_is_taught():
+    model = model_of("bidirectional, learned")
+    lists = [[4 + place % 5 for place in range(3 * WINDOW)]] * 4
+    gaps = [[0, *[60] * (3 * WINDOW - 1)]] * 4
+    batch = model.prepare(Batch.from_histories(histories(lists, 3 * WINDOW, gaps)))
+    model.loss(batch, model.draw(batch, torch.Generator().manual_seed(0))).backward()
+    assert model.encoder.learned.weight.grad.abs().sum(1).gt(0).tolist() == [True] * WINDOW
+
+
 @pytest.mark.parametrize("variant", BOTH_WAYS)
 def test_what_comes_later_changes_no_score_of_a_history_that_is_cut(variant):
     model = model_of(variant).eval()

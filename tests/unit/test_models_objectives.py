@@ -302,7 +302,8 @@ def test_exchanged_halves_are_read_the_other_way_round(monkeypatch):
     objective(task)
     items = [row[: int(size)].tolist() for row, size in zip(read[0].item_index, read[0].length, strict=True)]
     assert items == [[7, 8, 9, 10, 3, 4, 5, 6], [11, 3, 4, 11, 3], [6, 7]]
-    # Hours would tell it too.
+    # Gaps that go along and hours would tell it too.
+    assert torch.equal(read[0].gap_seconds, task.batch.gap_seconds[[0, 3, 4]])
     assert [int(batch.hour_of_week.count_nonzero()) for batch in (task.batch, read[0])] == [16, 0]
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
+from behavior_lib.models.build import build_model
 from behavior_lib.models.repeat import HALF_LIVES, INSTANT_HALF_LIVES, N_FEATURES, RepeatPath, own_items
 from tests.sequences_example import histories
 
@@ -74,3 +76,14 @@ def test_only_own_items_get_an_addend():
     assert ((addend != 0) == own.present).all()
     assert own.present.sum(1).tolist() == [1, 1]
     assert float(path.shrinkage(own)) == 0.0
+
+
+@pytest.mark.parametrize("items", [[2, 5], [2, 2, 6], [2, 2]])
+def test_a_past_of_unknown_items_alone_has_a_finite_loss_and_gradient(items):
+    torch.manual_seed(0)
+    model = build_model(ModelSpec(name="mean", length=4, n_items=8, n_event_types=6), torch.arange(8))
+    batch = model.prepare(Batch.from_histories(histories([items], 4, [[0, *[60] * (len(items) - 1)]])))
+    loss = model.loss(batch, model.draw(batch, torch.Generator().manual_seed(0)))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(part.grad).all() for part in model.parameters() if part.grad is not None)

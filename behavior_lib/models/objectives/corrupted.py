@@ -49,7 +49,11 @@ class ReplacedItems(Objective):
 
 
 class Order(Objective):
-    """Sentence-order prediction (ALBERT, Lan et al. 2020): were the two halves of a history exchanged?"""
+    """Sentence-order prediction (ALBERT, Lan et al. 2020): were the two halves of a history exchanged?
+
+    Gaps stay where they are and no hour is shown: a first event's gap of 0 in the middle, or hours that do not go on by
+    the gaps, would tell it without a look at the events.
+    """
 
     def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
         """See Objective."""
@@ -68,8 +72,7 @@ class Order(Objective):
         position = torch.arange(batch.columns, device=row.device).expand(len(row), -1)
         turned = (position + length[:, None] // 2) % length[:, None]
         column = torch.where(exchanged[:, None], turned, position)
-        # Its events bring their hours along, and where those do not go on by the gaps would tell it by itself.
         halves = batch.arrange(row, column, length)
-        halves = replace(halves, hour_of_week=torch.zeros_like(halves.hour_of_week))
+        halves = replace(halves, gap_seconds=batch.gap_seconds[row], hour_of_week=torch.zeros_like(halves.hour_of_week))
         logits = self.head(task.model.newest_states(halves)).squeeze(1)
         return F.binary_cross_entropy_with_logits(logits, exchanged.float(), reduction="sum") / max(1, len(row))
