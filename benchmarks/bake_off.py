@@ -1,11 +1,14 @@
 """Which encoder, with which objective: each is trained in this process for equal CPU time, and judged on validation.
 
+CPU time is that of the steps: what is done before the first and for validation is the same for all, or nearly so.
+
 All of it on tables that lie there already, with one seed, one thread and no session: what a candidate costs beside its
 training are seconds.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +33,7 @@ from behavior_lib.tables.sequences import TEST, TRAIN
 from behavior_lib.train.communicator import SingleProcess
 from behavior_lib.train.messages import Silent
 from behavior_lib.train.plan import plan
+from behavior_lib.train.settings import EpochResult
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.trial import estimate
 from behavior_lib.train.validation import ndcg_by_user, rows_at_once
@@ -41,22 +45,47 @@ TRIED_WITH = ("mean", "transformer")  # every objective beside the next item, on
 RECURRENT = "lstm"
 DECODED = ("reconstruction", "variational")  # objectives whose decoder is an LSTM, and so tried with its encoder too
 WITHOUT_PATHS = "without_paths"
+TRIED = 25  # batches that tell what a step takes: rows of like length are in one, so a few tell little
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One model of the contest, trained. name: see `candidates`. epochs: that fitted into the budget. best_epoch: which
-    of them was kept, from 0. cpu_seconds: what training took, validation and start included. validation, test: mean
-    NDCG@k. error: of that on test, over users.
+    """One model of the contest, trained. name: see `candidates`. epochs: passes over train that fitted into the budget.
+    kept: those after which it was best. cpu_seconds: what its steps took. validation, test: mean NDCG@k. error: of that
+    on test, over users.
     """
 
     name: str
-    epochs: int
-    best_epoch: int
+    epochs: float
+    kept: float
     cpu_seconds: float
     validation: float
     test: float
     error: float
+
+
+class Clock(Silent):
+    """What steps take of this process's processors, without what is done between epochs."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None  # None: the next step is an epoch's first, whose beginning nobody tells
+        self._seconds, self._timed, self._done = 0.0, 0, 0
+
+    def step(self, done: int, total: int, loss: float, tokens: int) -> None:
+        """A step ended."""
+        now = time.process_time()
+        if self._began is not None:
+            self._seconds, self._timed = self._seconds + now - self._began, self._timed + 1
+        self._began, self._done = now, done
+
+    def epoch(self, result: EpochResult) -> None:
+        """An epoch ended."""
+        self._began = None
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of all steps; the first of each epoch is taken for a step like the others."""
+        return self._seconds * self._done / max(1, self._timed)
 
 
 def candidates() -> list[str]:
@@ -73,7 +102,7 @@ def candidates() -> list[str]:
 
 
 def bake_off(warehouse: Path, settings: Mapping[str, Sequence[str]], budget: float) -> Iterator[Candidate]:
-    """Train and judge one after another, as many epochs of each as fit into so many CPU seconds, and one at least.
+    """Train and judge one after another, as many steps of each as fit into so many CPU seconds.
 
     warehouse: where the tables lie. settings: KEY=VALUE of each candidate, by its name.
     """
@@ -110,19 +139,19 @@ def trained(config: Config, snapshot: Snapshot, counts: TrainCounts, budget: flo
     if reads_graph(run.spec.name):
         location = str(Path(snapshot.location).parent / ITEM_GRAPH.name)
         snapshot = replace(snapshot, graph=Graph.resolve(location, DeltaTable(location).version(), TRAIN))
-    an_epoch = estimate(replace(run, fit=replace(run.fit, epochs=1)), snapshot, counts).cpu_seconds
-    epochs = max(1, round(budget / an_epoch))
-    run = replace(run, fit=replace(run.fit, epochs=epochs, patience=epochs))
-    began = time.process_time()
-    result = train_rank(run, snapshot, as_tensors(counts.arrays()), SingleProcess(), Silent(), lambda: False)
-    seconds = time.process_time() - began
+    an_epoch = estimate(replace(run, fit=replace(run.fit, epochs=1)), snapshot, counts, TRIED)
+    steps = max(1, round(budget * an_epoch.steps / an_epoch.cpu_seconds))
+    epochs = math.ceil(steps / an_epoch.steps)
+    run = replace(run, fit=replace(run.fit, epochs=epochs, patience=epochs, max_steps=steps))
+    clock = Clock()
+    result = train_rank(run, snapshot, as_tensors(counts.arrays()), SingleProcess(), clock, lambda: False)
     FolderStore(run.checkpoints_of(snapshot)).get(result.checkpoint, folder / "best")
     of_test = Loader(snapshot, TEST, rows_at_once(run.spec.n_items), "pyarrow")
     test = ndcg_by_user(load_model(folder / "best"), of_test, run.fit.k)
     return {
-        "epochs": epochs,
-        "best_epoch": result.best_epoch,
-        "cpu_seconds": round(seconds, 1),
+        "epochs": round(steps / an_epoch.steps, 2),
+        "kept": round(sum(epoch.steps for epoch in result.epochs[: result.best_epoch + 1]) / an_epoch.steps, 2),
+        "cpu_seconds": round(clock.cpu_seconds, 1),
         "validation": result.best.validation_ndcg,
         "test": float(test.mean()),
         "error": float(test.std(ddof=1) / len(test) ** 0.5),

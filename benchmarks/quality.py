@@ -24,6 +24,7 @@ from deltalake import DeltaTable
 from behavior_lib import cli
 from behavior_lib.config import load
 from behavior_lib.errors import ConfigError
+from behavior_lib.evaluation.baselines import ALS
 from behavior_lib.evaluation.judge import MODEL
 from behavior_lib.models.encoders import reads_graph
 from behavior_lib.tables import EVALUATIONS
@@ -34,6 +35,7 @@ from benchmarks.jobs import as_words, run_here, say, scratch
 HEADLINE = "ndcg@10"
 SOURCES = Path(__file__).parent / "sources"
 REFIT_TEST = "refit_test"  # the figure on test of the model that was trained once more, up to its cut
+LEADS = "leads"  # by baseline: how far the model is ahead on test, and the paired error, user by user
 POPULARITY_ALONE = ("evaluate.baselines=[popularity]", "evaluate.gate=[popularity]")
 REFUSED = 3  # the gate did not open; the figures are in the table all the same
 BESIDE = 0.1  # the weight of an objective beside next_item
@@ -176,27 +178,52 @@ def contest(
             started = time.monotonic()
             trained = run_here("train", as_words(settings))
             seconds = time.monotonic() - started
-            evaluate([*own, *POPULARITY_ALONE] if figures else own)
+            beside = (all_baselines(),) if seed == arguments.seeds[0] else POPULARITY_ALONE
+            evaluate([*own, *beside])
             found = figures_of(place, registered)
+            own_run = {"seed": seed, "seconds": round(seconds, 1), **found[MODEL], LEADS: leads_of(found)}
             if arguments.refit:
                 best_epoch = int(trained["metrics"]["best_epoch"])
-                found[MODEL] |= refit(place, registered, own, [*settings, f"train.stop_after={best_epoch + 1}"])
+                again = [*settings, f"train.stop_after={best_epoch + 1}"]
+                own_run |= refit(place, registered, own, again, beside)
+            figures[model].append(own_run)
             for method, values in found.items():
-                if method == MODEL:
-                    figures[model].append({"seed": seed, "seconds": round(seconds, 1), **values})
-                elif method not in figures:
+                if method != MODEL and method not in figures:
                     figures[method].append({"is_baseline": True, **values})
-            say(f"{model}, seed {seed}: {found[MODEL]}")
+            say(f"{model}, seed {seed}: {own_run}")
     return dict(figures)
 
 
-def refit(place: Path, registered: str, own: Sequence[str], settings: Sequence[str]) -> dict[str, float]:
-    """Train once more on the rows up to the test cut, as long as `settings` say. Returns the figure on test."""
+def refit(
+    place: Path, registered: str, own: Sequence[str], settings: Sequence[str], beside: Sequence[str]
+) -> dict[str, Any]:
+    """Train once more on the rows up to the test cut, as long as `settings` say. Returns the figure on test.
+
+    beside: the baselines of which the leads are told.
+    """
     again = [f"mlflow.model_name={registered}-refit", "train.split=refit"]
     run_here("train", as_words([*settings, *again]))
-    evaluate([*own, *again, *POPULARITY_ALONE])
-    found = figures_of(place, f"{registered}-refit")[MODEL]
-    return {REFIT_TEST: found[TEST], f"{REFIT_TEST}_error": found[f"{TEST}_error"]}
+    evaluate([*own, *again, *beside])
+    found = figures_of(place, f"{registered}-refit")
+    own_figures = found[MODEL]
+    return {
+        REFIT_TEST: own_figures[TEST],
+        f"{REFIT_TEST}_error": own_figures[f"{TEST}_error"],
+        LEADS: leads_of(found),
+    }
+
+
+def all_baselines() -> str:
+    """The setting that has each of them judged, the one that Spark computes too."""
+    names = load("local").config.evaluate.baselines
+    return f"evaluate.baselines=[{', '.join([*names, ALS])}]"
+
+
+def leads_of(found: Mapping[str, Mapping[str, float]]) -> dict[str, list[float]]:
+    """See LEADS. found: of figures_of."""
+    own = found[MODEL][TEST]
+    others = {method: each for method, each in found.items() if method != MODEL}
+    return {method: [own - each[TEST], each[f"{TEST}_lead_error"]] for method, each in others.items()}
 
 
 def evaluate(settings: Iterable[str]) -> None:
@@ -205,14 +232,15 @@ def evaluate(settings: Iterable[str]) -> None:
 
 
 def figures_of(place: Path, registered: str) -> dict[str, dict[str, float]]:
-    """By method: the headline on both splits, and its standard error over users."""
+    """By method: the headline on both splits, its standard error over users, and the paired one of the model's lead."""
     files = DeltaTable(str(place / "warehouse" / EVALUATIONS.name)).file_uris()
-    columns = (EVALUATIONS.method, EVALUATIONS.split, EVALUATIONS.value, EVALUATIONS.standard_error)
+    errors = (EVALUATIONS.standard_error, EVALUATIONS.lead_standard_error)
+    columns = (EVALUATIONS.method, EVALUATIONS.split, EVALUATIONS.value, *errors)
     query = f"""select {", ".join(columns)} from read_parquet(?, hive_partitioning=true)
                 where {EVALUATIONS.model_name} = ? and {EVALUATIONS.metric} = ?"""
     found: dict[str, dict[str, float]] = defaultdict(dict)
-    for method, split, value, error in duckdb.execute(query, [files, registered, HEADLINE]).fetchall():
-        found[method] |= {split: value, f"{split}_error": error}
+    for method, split, value, error, lead_error in duckdb.execute(query, [files, registered, HEADLINE]).fetchall():
+        found[method] |= {split: value, f"{split}_error": error, f"{split}_lead_error": lead_error}
     return dict(found)
 
 
@@ -228,14 +256,18 @@ def best(methods: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """The best model and the best baseline, both chosen on validation, and what they reach on test.
 
     Baselines count all that is known before the test cut; so the model's figure is that of its refit, if there is one.
+    standard_error: of the mean `over` seeds, or where there is one run over users. lead: of the model's first seed over
+    that baseline, with the paired error over users.
     """
-    told = {}
+    told: dict[str, Any] = {}
     for kind, is_baseline in (("model", False), ("baseline", True)):
         those = {name: runs for name, runs in methods.items() if bool(runs[0].get("is_baseline")) is is_baseline}
         name = max(those, key=lambda name: mean(those[name], VALIDATION)[0])
         value, error = mean(those[name], REFIT_TEST if REFIT_TEST in those[name][0] else TEST)
-        told[kind] = {"name": name, HEADLINE: round(value, 4), "standard_error": round(error, 4)}
-    return told
+        over = "users" if len(those[name]) == 1 else "seeds"
+        told[kind] = {"name": name, HEADLINE: round(value, 4), "standard_error": round(error, 4), "over": over}
+    ahead, paired = methods[told["model"]["name"]][0][LEADS][told["baseline"]["name"]]
+    return {**told, "lead": {"value": round(ahead, 4), "standard_error": round(paired, 4)}}
 
 
 def as_markdown(data: str, methods: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
@@ -257,10 +289,11 @@ def budget_table(data: str, budget: float, found: Sequence[Candidate]) -> list[s
     """One line a candidate, in their order; nothing where there is none."""
     if not found:
         return []
-    lines = [f"| {data}, {budget:g} CPU seconds | epochs, kept | validation {HEADLINE} | test |", "|---|---|---|---|"]
+    head = f"| {data}, {budget:g} CPU seconds | measured | epochs, kept | validation {HEADLINE} | test |"
+    lines = [head, "|---|" + "---|" * 4]
     for each in found:
         figures = f"{each.validation:.4f} | {each.test:.4f} ± {each.error:.4f}"
-        lines.append(f"| {each.name} | {each.epochs}, {each.best_epoch + 1} | {figures} |")
+        lines.append(f"| {each.name} | {each.cpu_seconds:.0f} | {each.epochs:g}, {each.kept:g} | {figures} |")
     return lines
 
 

@@ -78,6 +78,7 @@ class TrainConfig:
     split: TrainSplit = TrainSplit.train
     epochs: int = 8
     stop_after: int | None = None  # epochs after which training ends, though the schedule is that of `epochs`
+    max_steps: int | None = None  # of all epochs; where they end within one, it is judged there; null: all there are
     patience: int = 2  # epochs without a better validation NDCG@10 before training stops
     batch_size: int = 16  # rows of sequences
     batch_of: BatchOf = BatchOf.worker  # whose: what a worker reads at once, or all workers in one step

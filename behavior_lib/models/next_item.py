@@ -211,6 +211,11 @@ class NextItem(SequenceModel):
         losses = [self._catalogue_loss(*pair, owner, targets, drawn["negatives"]) for pair in pairs]
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
+    def item_logits(self, states: Tensor, items: Tensor) -> Tensor:
+        """float32 [m, c]: state · vector + bias of the items, int64 [m, c], at the states [m, d]."""
+        asked, vectors = self.similarity.asked(states), self.item_vectors()
+        return torch.einsum("md,mcd->mc", asked, vectors[items]) + self.bias[items]
+
     def _catalogue_loss(
         self, states: Tensor, items: Tensor, owner: Tensor, targets: Tensor, negatives: Tensor
     ) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from itertools import count, islice
+from itertools import accumulate, count, islice
 from typing import Protocol
 
 import numpy as np
@@ -78,8 +78,11 @@ def fit(
 
 
 def steps_of(train: Loader, settings: FitSettings) -> list[int]:
-    """Steps of the optimizer in each epoch, the same on all ranks."""
-    return [-(-train.steps_in(number) // settings.accumulate) for number in range(settings.epochs)]
+    """Steps of the optimizer in each epoch, the same on all ranks; no epoch behind `max_steps`."""
+    whole = [-(-train.steps_in(number) // settings.accumulate) for number in range(settings.epochs)]
+    most = sum(whole) if settings.max_steps is None else settings.max_steps
+    cut = (min(steps, most - before) for steps, before in zip(whole, accumulate(whole, initial=0), strict=False))
+    return [steps for steps in cut if steps > 0]
 
 
 class _Trainer:
@@ -116,7 +119,7 @@ class _Trainer:
 
     def _run(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
         progress, settings = self.progress, self._settings
-        epochs = settings.stop_after or settings.epochs
+        epochs = min(settings.stop_after or settings.epochs, len(self._steps))
         while progress.epoch < epochs and progress.epoch - progress.best <= settings.patience:
             if self._epoch(should_stop, tick):
                 return True

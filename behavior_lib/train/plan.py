@@ -134,6 +134,9 @@ def _check(config: Config) -> None:
         if value <= 0:
             raise ConfigError(f"{key} must be above 0", value=value, mend=f"--set {key}=…")
     _check_min_workers(train)
+    if train.max_steps is not None and train.max_steps <= 0:
+        mend = "null trains all steps of train.epochs"
+        raise ConfigError("train.max_steps must be above 0", value=train.max_steps, mend=mend)
     if train.stop_after is not None and not 1 <= train.stop_after <= train.epochs:
         mend = f"choose 1 to train.epochs, which is {train.epochs}"
         raise ConfigError("train.stop_after cannot be", value=train.stop_after, mend=mend)
@@ -175,6 +178,10 @@ def _check_min_workers(train: TrainConfig) -> None:
     if not 1 <= train.min_workers <= train.workers:
         mend = f"choose 1 to train.workers, which is {train.workers}"
         raise ConfigError("train.min_workers cannot be", value=train.min_workers, mend=mend)
+    if train.max_steps is not None:
+        # A lost worker leaves the others more steps for the same rows.
+        mend = "--set train.max_steps=null, or train.min_workers=null"
+        raise ConfigError("train.max_steps counts the steps of all workers", value=train.max_steps, mend=mend)
     needed: dict[str, Enum] = {
         "train.communicator": CommunicatorName.horovod,
         "train.launcher": LauncherName.local,

@@ -60,6 +60,7 @@ class FitSettings:
     compile: bool = False
     recompute: bool = False
     stop_after: int | None = None
+    max_steps: int | None = None
     keeps_newest: bool = False
     origin: str | None = None
 

@@ -27,7 +27,7 @@ from behavior_lib.train.settings import RunSettings
 from behavior_lib.train.start import start_item_graph
 from behavior_lib.train.successors import start_successors
 
-TRIED = 6  # batches; the first warms up
+TRIED = 6  # batches that are tried; the first warms up
 _BYTES_A_COLUMN = 4
 _COLUMNS = 4  # of a row that are as wide as a history
 
@@ -39,8 +39,8 @@ class Estimate:
     state_mb: weights, gradients (but those of sparse tables), moments, averages, counts of successors and given vectors
     of one worker, exactly. loader_mb: at most, for the rows that are mixed, while a pool is put together. step_mb: what
     the tried steps took beside those. step_seconds: median of the tried steps on one worker with its threads. seconds:
-    all steps at that pace, without validation and without waiting for other workers; cpu_seconds: likewise, what they
-    take of one worker's processors, which others that use the machine change little.
+    all steps at that pace, without validation and without waiting for other workers; cpu_seconds: what they take of one
+    worker's processors, which others that use the machine change little, at the mean of the tried ones.
     """
 
     parameters: int
@@ -57,8 +57,8 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> Estimate:
-    """Try a few steps in this process and reckon the run from them. Nothing is written."""
+def estimate(run: RunSettings, snapshot: Snapshot, counts: TrainCounts, tried: int = TRIED) -> Estimate:
+    """Try steps on so many batches in this process and reckon the run from them. Nothing is written."""
     fit = run.fit
     loader = Loader(snapshot, TRAIN, fit.batch_size, fit.reader, fit.seed, 0, run.workers)
     steps = sum(steps_of(loader, fit))
@@ -67,13 +67,14 @@ def estimate(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> Estim
     seconds, cpu, before = [], [], process.memory_info().rss
     most = before
     with _threads(fit.threads):
-        for numbered in islice(loader.epoch(0), TRIED):
+        for numbered in islice(loader.epoch(0), tried):
             began, began_cpu = time.perf_counter(), time.process_time()
             _step(placed, optimizer, placed.prepare(numbered.histories, fit.seed, fit.seed), 0, steps)
             seconds.append(time.perf_counter() - began)
             cpu.append(time.process_time() - began_cpu)
             most = max(most, process.memory_info().rss)
-    step_seconds, step_cpu = (statistics.median(each[1:] or each) * fit.accumulate for each in (seconds, cpu))
+    step_seconds = statistics.median(seconds[1:] or seconds) * fit.accumulate
+    step_cpu = statistics.mean(cpu[1:] or cpu) * fit.accumulate
     group = max(max(file.groups) for file in snapshot.files[TRAIN])
     rows = 2 * (MIXED_BATCHES * fit.batch_size + group) + (GROUPS_AHEAD + 1) * group
     return Estimate(

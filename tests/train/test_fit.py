@@ -147,6 +147,13 @@ def test_a_refit_keeps_its_newest_epoch_and_the_schedule_is_that_of_all(snapshot
     assert {total for _, total, _ in watcher.steps} == {30}
 
 
+@pytest.mark.parametrize(("most", "steps"), [(7, [7]), (10, [10]), (23, [10, 10, 3]), (99, [10, 10, 10])])
+def test_steps_may_end_within_an_epoch_and_the_schedule_with_them(snapshot, tmp_path, most, steps):
+    result, watcher, _ = train(snapshot, tmp_path, replace(SETTINGS, max_steps=most))
+    assert [epoch.steps for epoch in result.epochs] == steps
+    assert (result.steps, {total for _, total, _ in watcher.steps}) == (sum(steps), {sum(steps)})
+
+
 def test_it_stops_when_validation_has_not_grown_for_patience_epochs(snapshot, tmp_path, monkeypatch):
     figures = iter([0.5, 0.7, 0.6, 0.7, 0.9])
     monkeypatch.setattr(loop, "validation_ndcg", lambda *_: next(figures))

@@ -47,6 +47,7 @@ def test_a_refit_keeps_its_newest_epoch(tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        ("train.max_steps=0", "train.max_steps must be above 0: 0; null trains all steps of train.epochs"),
         ("train.stop_after=99", "train.stop_after cannot be: 99; choose 1 to train.epochs"),
         (
             "train.table_optimizer=rowwise model.item_attributes=[brand]",
@@ -81,6 +82,7 @@ def test_what_cannot_be_is_told(tmp_path, change, sentence):
         ("train.communicator=torch", "torch"),
         ("train.restarts=5", 5),
         ("train.stop_after=3", 3),
+        ("train.max_steps=3", 3),
         ("model.successors=7", 7),
     ],
 )

@@ -7,13 +7,27 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+from behavior_lib.config import load
 from behavior_lib.data.snapshot import TrainCounts
+from behavior_lib.train.settings import EpochResult
 from benchmarks import bake_off, quality
 from benchmarks.bake_off import Candidate, candidates
-from benchmarks.quality import as_markdown, best, budget_table, finalists, mean, parse, settings_of, write_reviews
+from benchmarks.quality import (
+    all_baselines,
+    as_markdown,
+    best,
+    budget_table,
+    finalists,
+    leads_of,
+    mean,
+    parse,
+    settings_of,
+    write_reviews,
+)
 from tests.sequences_example import frame, habits, histories, write
 
 JUDGED = ("validation", "test")
+LEAD = [-0.14001, 0.02]
 RUNS = {
     "gru": [
         {"seed": 1, "seconds": 3.0, "validation": 0.3, "validation_error": 0.1, "test": 0.10, "test_error": 0.01}
@@ -21,7 +35,7 @@ RUNS = {
     ],
     "default": [
         {"seed": seed, "seconds": 5.0, "validation": 0.4, "validation_error": 0.1, "test": test, "test_error": 0.01}
-        | {"refit_test": test + 0.01, "refit_test_error": 0.01}
+        | {"refit_test": test + 0.01, "refit_test_error": 0.01, "leads": {"popularity": [0.1, 0.01], "ease": LEAD}}
         for seed, test in ((1, 0.05), (2, 0.07), (3, 0.09))
     ],
     "popularity": [
@@ -39,9 +53,23 @@ def test_a_mean_has_the_error_over_seeds_or_where_there_is_one_over_users():
 
 def test_the_best_of_each_kind_is_chosen_on_validation():
     assert best(RUNS) == {
-        "model": {"name": "default", "ndcg@10": 0.08, "standard_error": 0.0115},
-        "baseline": {"name": "ease", "ndcg@10": 0.2, "standard_error": 0.03},
+        "model": {"name": "default", "ndcg@10": 0.08, "standard_error": 0.0115, "over": "seeds"},
+        "baseline": {"name": "ease", "ndcg@10": 0.2, "standard_error": 0.03, "over": "users"},
+        "lead": {"value": -0.14, "standard_error": 0.02},
     }
+
+
+def test_a_lead_has_the_paired_error():
+    found = {
+        "model": {"test": 0.5, "test_error": 0.1, "test_lead_error": None},
+        "ease": {"test": 0.25, "test_error": 0.1, "test_lead_error": 0.01},
+    }
+    assert leads_of(found) == {"ease": [0.25, 0.01]}
+
+
+def test_the_baseline_that_spark_computes_is_asked_for_too():
+    names = [*load("local").config.evaluate.baselines, "als"]
+    assert load("local", None, [all_baselines()]).config.evaluate.baselines == names
 
 
 def test_a_name_of_a_model_says_its_objectives_too():
@@ -73,7 +101,7 @@ def test_every_encoder_is_a_candidate_with_its_objectives():
 
 
 def candidate(name, validation):
-    return Candidate(name, 3, 1, 30.0, validation, 0.25, 0.02)
+    return Candidate(name, 2.5, 1.0, 29.6, validation, 0.25, 0.02)
 
 
 def test_the_best_of_the_contest_is_a_finalist_beside_the_models_asked_for():
@@ -85,27 +113,43 @@ def test_the_best_of_the_contest_is_a_finalist_beside_the_models_asked_for():
 
 def test_the_contest_is_told_with_its_budget():
     assert budget_table("shop", 30.0, [candidate("gru", 0.4)])[::2] == [
-        "| shop, 30 CPU seconds | epochs, kept | validation ndcg@10 | test |",
-        "| gru | 3, 2 | 0.4000 | 0.2500 ± 0.0200 |",
+        "| shop, 30 CPU seconds | measured | epochs, kept | validation ndcg@10 | test |",
+        "| gru | 30 | 2.5, 1 | 0.4000 | 0.2500 ± 0.0200 |",
     ]
     assert budget_table("shop", 30.0, []) == []
+
+
+def test_the_clock_counts_steps_alone(monkeypatch):
+    """Epochs of three steps of 2 s and of two of 4 s; 100 s are spent before each."""
+    now = [0.0]
+    monkeypatch.setattr("time.process_time", lambda: now[0])
+    clock, done = bake_off.Clock(), 0
+    for number, taken in ((0, [2.0, 2.0, 2.0]), (1, [4.0, 4.0])):
+        now[0] += 100.0
+        for seconds in taken:
+            now[0], done = now[0] + seconds, done + 1
+            clock.step(done, 5, 0.5, 8)
+        clock.epoch(EpochResult(number, 0.5, 0.5, 1.0, 1.0, len(taken)))
+    assert clock.cpu_seconds == (2 + 2 + 4) * 5 / 3
 
 
 SMALL = ("model.dimension=8", "train.batch_size=8", "train.learning_rate=0.05")
 
 
-def test_candidates_get_as_many_epochs_as_fit_and_what_cannot_be_asked_is_left_out(tmp_path, monkeypatch, capsys):
+def test_candidates_get_as_many_steps_as_fit_and_what_cannot_be_asked_is_left_out(tmp_path, monkeypatch, capsys):
     """Habits of four items that come again: the model of one epoch ranks worse than that of many."""
     lists, following = habits(40, 8, 20, 4)
     rows = histories(lists, 8)
     frames = [frame(rows, "train"), *(frame(rows, split, following) for split in JUDGED)]
     write(tmp_path / "sequences", *frames)
     settings = {"mean": SMALL, "bidirectional+next_item": ("model.name=bidirectional", "model.objectives.next_item=1")}
-    monkeypatch.setattr(bake_off, "estimate", lambda *told: type("Epoch", (), {"cpu_seconds": 2.0}))
+    monkeypatch.setattr(bake_off, "estimate", lambda *told: type("Epoch", (), {"cpu_seconds": 2.0, "steps": 5}))
     (short,) = bake_off.bake_off(tmp_path, settings, 1.0)
     (long,) = bake_off.bake_off(tmp_path, {"mean": SMALL}, 24.0)
-    assert (short.name, short.epochs, long.epochs) == ("mean", 1, 12)
-    assert 0 <= long.best_epoch < 12
+    # Two of five steps, and twelve times five; an epoch that is cut is judged at its end.
+    assert (short.name, short.epochs, short.kept, long.epochs) == ("mean", 0.4, 0.4, 12.0)
+    assert long.kept in range(1, 13)
+    assert long.cpu_seconds > 0
     assert short.validation <= long.validation == long.test
     assert "bidirectional+next_item is left out: the objective next_item asks for" in capsys.readouterr().err
 
@@ -151,7 +195,8 @@ def test_without_a_file_of_reviews_the_other_data_is_judged(tmp_path):
 
 def test_without_a_refit_the_figure_is_that_of_the_first_training():
     once = {name: [{key: run[key] for key in run if "refit" not in key} for run in runs] for name, runs in RUNS.items()}
-    assert best(once)["model"] == {"name": "default", "ndcg@10": 0.07, "standard_error": 0.0115}
+    found = {"name": "default", "ndcg@10": 0.07, "standard_error": 0.0115, "over": "seeds"}
+    assert best(once)["model"] == found
 
 
 def test_the_table_has_the_best_on_validation_first():

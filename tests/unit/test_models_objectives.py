@@ -43,6 +43,9 @@ class Stub(nn.Module):
     def item_vectors(self):
         return self.items.weight
 
+    def item_logits(self, states, items):
+        return torch.einsum("md,mcd->mc", states, self.items.weight[items])
+
     def item_loss(self, states, owner, targets, drawn):
         logits = states[owner] @ self.items.weight.T
         return nn.functional.cross_entropy(logits, targets, reduction="sum") / max(1, len(targets))
@@ -75,8 +78,6 @@ def test_padding_does_not_matter(name):
     for tensor in (noisy.item_index, noisy.event_type, noisy.gap_seconds, noisy.value, noisy.hour_of_week):
         tensor[~noisy.present] = 5
     drawn = {key: value.clone() for key, value in task.drawn.items()}
-    if "item" in drawn:
-        drawn["item"][~noisy.present] = 4
     other = Task(task.model, noisy, task.model.states(noisy), drawn)
     torch.testing.assert_close(objective(other), objective(task))
 
@@ -282,39 +283,6 @@ def test_a_model_foretells_from_the_states_that_taught_it(pooling):
         for name, head in heads.items():
             torch.testing.assert_close(said[name][[0, 1, 3, 4]], head.foretold(newest), rtol=0, atol=1e-5)
     assert build_model(replace(spec, objectives={"next_item": 1.0}), COUNTS).foretold(batch) == {}
-
-
-def test_replaced_items_are_popular_ones_and_the_share_is_as_stated():
-    lists = [[9] * 8 for _ in range(500)]
-    _, task = prepared("replaced_items", lists, [[0] * 8 for _ in lists])
-    other = task.drawn["item"][task.drawn["item"] != 9]
-    share = COUNTS / COUNTS.sum()
-    assert len(other) / 4000 == pytest.approx(0.15 * (1 - float(share[9])), abs=0.02)
-    found = torch.bincount(other, minlength=N_ITEMS) / len(other)
-    np.testing.assert_allclose(found, share * (torch.arange(N_ITEMS) != 9) / (1 - share[9]), atol=0.05)
-
-
-def test_exchanged_halves_are_read_the_other_way_round(monkeypatch):
-    objective, task = prepared("order")
-    task.drawn["exchanged"][:] = torch.tensor([True, False, False, True, False])
-    read = []
-    monkeypatch.setattr(task.model, "newest_states", lambda batch: read.append(batch) or torch.zeros(3, DIMENSION))
-    objective(task)
-    items = [row[: int(size)].tolist() for row, size in zip(read[0].item_index, read[0].length, strict=True)]
-    assert items == [[7, 8, 9, 10, 3, 4, 5, 6], [11, 3, 4, 11, 3], [6, 7]]
-    # Gaps that go along and hours would tell it too.
-    assert torch.equal(read[0].gap_seconds, task.batch.gap_seconds[[0, 3, 4]])
-    assert [int(batch.hour_of_week.count_nonzero()) for batch in (task.batch, read[0])] == [16, 0]
-
-
-@pytest.mark.parametrize("name", ["masked_items", "replaced_items"])
-def test_what_is_changed_is_the_item_and_not_its_hour(name, monkeypatch):
-    objective, task = prepared(name)
-    read = []
-    monkeypatch.setattr(task.model, "states", lambda batch: read.append(batch) or torch.zeros(5, 8, DIMENSION))
-    objective(task)
-    assert not torch.equal(read[0].item_index, task.batch.item_index)
-    assert all(torch.equal(vars(read[0])[key], vars(task.batch)[key]) for key in ("event_type", "hour_of_week"))
 
 
 def test_a_history_is_told_backwards_from_the_vector(monkeypatch):

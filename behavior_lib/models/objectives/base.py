@@ -28,6 +28,9 @@ class Encodes(Protocol):
     def item_loss(self, states: Tensor, owner: Tensor, targets: Tensor, drawn: Drawn) -> Tensor:
         """The loss over the catalogue: how far states [m, d] are from the items that each of them owns."""
 
+    def item_logits(self, states: Tensor, items: Tensor) -> Tensor:
+        """float32 [m, c]: of the items, int64 [m, c], at the states [m, d], as that loss has them."""
+
 
 @dataclass(frozen=True)
 class Task:
