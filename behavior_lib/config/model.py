@@ -16,6 +16,7 @@ class PoolingName(str, Enum):
     newest = "newest"
     mean = "mean"
     attention = "attention"
+    cls = "cls"
 
 
 class SimilarityName(str, Enum):

@@ -16,8 +16,8 @@ class RunningMean(CausalEncoder):
     """The mean over the window up to each event, where the k-th event of an item counts k ** -spec.repeat_discount.
 
     With 1 an item counts by about the logarithm of its number of events, as terms do in sublinear TF-IDF (Manning,
-    Raghavan and Schütze 2008, section 6.4.1): what somebody buys every week does not cover all else. With 0 all events
-    count alike. It knows no order and has no weights but those of the input.
+    Raghavan and Schütze 2008, section 6.4.1): what somebody buys every week does not cover all else. Unknown items are
+    one item. With 0 all events count alike. It knows no order and has no weights but those of the input.
     """
 
     def __init__(self, spec: ModelSpec) -> None:

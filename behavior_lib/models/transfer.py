@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.encoders import ENCODERS
+from behavior_lib.models.mean import RunningMean
+from behavior_lib.models.similarity import COSINE
 
 # What decides what weights mean, and, where it is not the size of a weight, cannot be told from them.
 ARCHITECTURE = (
@@ -39,7 +41,10 @@ _KEY = "train.start_model"
 
 def check_alike(spec: ModelSpec, other: ModelSpec) -> None:
     """Raises ConfigError where a model of `spec` cannot begin with one of `other`, with what to set instead."""
-    differ = {key: getattr(other, key) for key in ARCHITECTURE if getattr(other, key) != getattr(spec, key)}
+    of_mean = ["repeat_discount"] if ENCODERS.get(spec.name) is RunningMean else []
+    of_cosine = ["temperature"] if spec.similarity == COSINE else []
+    keys = [*ARCHITECTURE, *of_mean, *of_cosine]
+    differ = {key: getattr(other, key) for key in keys if getattr(other, key) != getattr(spec, key)}
     if ENCODERS.get(spec.name) is not ENCODERS.get(other.name):
         differ = {"name": other.name, **differ}
     if differ:

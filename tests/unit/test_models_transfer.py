@@ -179,6 +179,23 @@ def test_another_architecture_is_refused_with_the_mend(changes, sentence):
         model_of(COUNTS, 5, 2, **changes).start_from(model_of(COUNTS, 5, 1), ITEMS, TYPES)
 
 
+@pytest.mark.parametrize(
+    ("own", "key", "values"),
+    [
+        ({"name": "mean"}, "repeat_discount", (1.0, 0.0)),
+        ({"similarity": "cosine"}, "temperature", (0.05, 0.2)),
+    ],
+)
+def test_what_weights_mean_where_it_matters_is_compared_too(own, key, values):
+    new, old = (model_of(COUNTS, 5, 2, **own, **{key: value}) for value in values)
+    sentence = rf"train.start_model: \{{'{key}': {values[1]}\}}; --set model.{key}={values[1]}, or start from another"
+    with pytest.raises(ConfigError, match=sentence):
+        new.start_from(old, ITEMS, TYPES)
+    # Elsewhere it says nothing.
+    new, old = (model_of(COUNTS, 5, 2, **{key: value}) for value in values)
+    assert new.start_from(old, ITEMS, TYPES).any()
+
+
 def test_learned_positions_of_another_window_are_refused():
     learned = {"positions": "learned", "repeat_path": False}
     with pytest.raises(

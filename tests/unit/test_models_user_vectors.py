@@ -48,9 +48,33 @@ def pooled(model, states):
         return states[-1]
     if model.spec.pooling == "mean":
         return states.mean(0)
+    if model.spec.pooling == "cls":
+        return class_token({name: numbers(part) for name, part in model.pooling.state_dict().items()}, states)
     score = np.tanh(states @ numbers(model.pooling.key.weight).T) @ numbers(model.pooling.query)
     weight = np.exp(score) / np.exp(score).sum()
     return weight @ states
+
+
+def class_token(w, states, heads=2):
+    """Class-attention of CaiT, one head after another, for the states [m, d] so far."""
+
+    def linear(name, x):
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    def normed(name, x):
+        centred = x - x.mean(-1, keepdims=True)
+        return centred / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    x = normed("attention_norm", np.vstack([w["token"], states]))
+    query, (key, value) = linear("query", x[0]), np.split(linear("key_value", x), 2, 1)
+    parts = []
+    for head in np.split(np.arange(len(query)), heads):
+        weight = np.exp(key[:, head] @ query[head] / math.sqrt(len(head)))
+        parts.append(weight / weight.sum() @ value[:, head])
+    user = w["token"] + linear("out", np.concatenate(parts))
+    hidden = linear("feed_forward.1", normed("feed_forward.0", user))
+    gelu = hidden * np.vectorize(lambda z: (1 + math.erf(z / math.sqrt(2))) / 2)(hidden)
+    return user + linear("feed_forward.3", gelu)
 
 
 def test_the_names_of_the_configuration_are_those_of_the_models():
@@ -101,8 +125,10 @@ def test_every_weight_of_a_pooling_learns(pooling):
     model = model_of(pooling=pooling, repeat_path=True)
     loss_of(model, rows(5, n=20)).backward()
     assert [name for name, weight in model.named_parameters() if not (weight.grad != 0).any()] == []
-    own = {name for name in model.state_dict() if name.startswith("pooling")}
-    assert own == ({"pooling.key.weight", "pooling.query"} if pooling == "attention" else set())
+    own = {name.split(".")[1] for name in model.state_dict() if name.startswith("pooling")}
+    of_cls = {"token", "attention_norm", "query", "key_value", "out", "feed_forward"}
+    parts = {"attention": {"key", "query"}, "cls": of_cls}
+    assert own == parts.get(pooling, set())
 
 
 def normalised(vectors):
@@ -254,7 +280,9 @@ def test_what_cannot_be_is_refused(tmp_path, changes, sentence):
 
 
 def test_names_that_nothing_has_are_refused_of_a_folder_too():
-    with pytest.raises(ConfigError, match=r"unknown pooling in model\.pooling: 'sum'; known: newest, mean, attention"):
+    with pytest.raises(
+        ConfigError, match=r"unknown pooling in model\.pooling: 'sum'; known: newest, mean, attention, cls"
+    ):
         model_of(pooling="sum")
     with pytest.raises(ConfigError, match=r"unknown similarity in model\.similarity: 'l2'; known: dot, cosine"):
         model_of(similarity="l2")

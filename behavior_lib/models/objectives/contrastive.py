@@ -25,7 +25,8 @@ class SubSequences(Objective):
 
     Each row with two events or more gives two pieces of consecutive events. The loss is the contrastive one of Hadsell
     et al. 2006 on vectors of length 1: the mean squared distance of the pairs of one user, plus the mean over each
-    piece's HARD_NEGATIVES nearest pieces of other users of max(0, MARGIN - distance)².
+    piece's HARD_NEGATIVES nearest pieces of other users of max(0, MARGIN - distance)². A row does not say whose it is:
+    where a history is longer than a row, two rows of one user count as two users.
     """
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
@@ -63,7 +64,8 @@ class Augmentations(Objective):
     """CL4SRec (Xie et al. 2022): two random changes of one history are alike.
 
     A change is a crop (consecutive events stay), a mask (events lose their item) or a reordering of consecutive
-    events. The loss is NT-Xent (Chen et al. 2020, SimCLR) with the other users' changes as negatives.
+    events. The loss is NT-Xent (Chen et al. 2020, SimCLR) with the other users' changes as negatives, users being rows
+    as in SubSequences.
     """
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:

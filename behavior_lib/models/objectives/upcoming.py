@@ -21,9 +21,10 @@ SMALLEST_SCALE = 1e-3
 
 
 class LaterItems(Objective):
-    """CPC (van den Oord et al. 2018): a state tells the items 1 … AHEAD events later from those of other histories.
+    """CPC (van den Oord et al. 2018): a state tells the items 1 … AHEAD events later from those behind other states.
 
-    One bilinear form a distance; the candidates of an anchor are what comes so much later at all anchors of the batch.
+    One bilinear form a distance; the candidates of an anchor are what comes so much later at all anchors of the batch,
+    of the same history too, as in the paper. Events of one instant are asked for in the order in which they stand.
     """
 
     needs_causal = True
@@ -126,7 +127,10 @@ class _NextNumber(Foretelling):
 
 
 class NextTime(_NextNumber):
-    """The silence before the next instant: its logarithm in days, normal (one component of Shchur et al. 2020)."""
+    """The silence before the next instant: its logarithm in days, normal (one component of Shchur et al. 2020).
+
+    It is log(1 + days), of which SMALLEST_SCALE is a minute and a half: shorter silences are hardly told apart.
+    """
 
     def forward(self, task: Task) -> Tensor:
         """The mean over the ends of instants."""
