@@ -57,7 +57,7 @@ class Variational(Reconstruction):
     The loss is the reconstruction and DIVERGENCE times the divergence from a standard normal distribution, per told
     event. The weight stays below 1, as in Liang et al. 2018, where 0.2 ranked best, and grows to it evenly from 0 over
     the first ANNEALED of the steps, as theirs does: else nothing is told by a vector that is drawn at random
-    (Bowman et al. 2016, "KL cost annealing"). What is served is the user's vector before `spread`, as of all objectives.
+    (Bowman et al. 2016, "KL cost annealing"). The user is served before `spread`, as by all objectives.
     """
 
     def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
