@@ -1,5 +1,5 @@
-"""What the losses over a catalogue take: the chunked softmax beside the full one, and a whole training step with the
-transformer and its paths. Each figure is of a process of its own, for memory is the most that the process ever held.
+"""What the losses over a catalogue take: the chunked softmax beside the full one, and a whole training step of the
+default model. Each figure is of a process of its own, for memory is the most that the process ever held.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ import numpy as np
 import psutil
 import torch
 
+from behavior_lib.config import load
+from behavior_lib.data.snapshot import TrainCounts
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.build import build_model
 from behavior_lib.models.losses import CatalogueLoss
+from behavior_lib.models.successors import SuccessorPath
 from behavior_lib.tables.items import FIRST_INDEX
 from behavior_lib.train.optimizer import Optimizer
-from behavior_lib.train.settings import FitSettings
+from behavior_lib.train.plan import plan
 from benchmarks.jobs import say
 
-MODEL = "transformer_repeat"
 POSITIONS, DIMENSION = 1024, 64
 ROWS, LENGTH = 16, 1024
 
 
 def run(argv: Sequence[str]) -> dict[str, Any]:
-    """Measure every size. Returns the figures; step_gb is of the default loss, above four tables."""
+    """Measure every size. Returns the figures; step_gb is of the default loss, above its tables."""
     arguments = parse(argv)
     both = [(loss, items) for items in arguments.compared for loss in ("softmax", "chunked_softmax")]
     softmaxes = [child("loss", loss, items, arguments.repeats) for loss, items in both]
@@ -66,7 +68,7 @@ def one_loss(name: str, items: int, repeats: int) -> dict[str, Any]:
     vectors = (torch.randn(items, DIMENSION) / DIMENSION**0.5).requires_grad_()
     bias = torch.randn(items, requires_grad=True)
     owner, targets = torch.arange(POSITIONS), torch.randint(FIRST_INDEX, items, (POSITIONS,))
-    loss = CatalogueLoss(ModelSpec(MODEL, LENGTH, items, 1, loss=name), counts_of(items))
+    loss = CatalogueLoss(ModelSpec("mean", LENGTH, items, 1, loss=name), counts_of(items))
     negatives = loss.draw(targets, torch.Generator().manual_seed(1))
 
     def once() -> None:
@@ -81,16 +83,18 @@ def one_loss(name: str, items: int, repeats: int) -> dict[str, Any]:
 
 
 def one_step(name: str, items: int, repeats: int) -> dict[str, Any]:
-    """Steps of the model on ROWS rows of LENGTH events, each an instant of its own, so that there are as many
-    positions as can be. above_tables_mb: the most that was held, less what the process held before the model, and less
-    weights, gradients and both moments of AdamW.
+    """Steps of the default model on ROWS rows of LENGTH events, each an instant of its own, so that there are as many
+    positions as can be. tables_mb: weights, gradients and both moments of AdamW. successors_mb: counts of what follows.
+    above_tables_mb: the most that was held, less those and what the process held before the model.
     """
     before = megabytes_now()
     torch.manual_seed(1)
-    spec = ModelSpec(MODEL, LENGTH, items, 4, window=128, dimension=DIMENSION, layers=1, loss=name, blend=True)
-    model = build_model(spec, counts_of(items)).train()
-    settings = FitSettings(1, 1, ROWS, 0.005, 0.0, 0.05, 1.0, "pyarrow", 1, torch.get_num_threads(), float(LENGTH))
-    optimizer = Optimizer(model, settings)
+    config = load("local", None, [f"model.loss={name}", "train.communicator=single"]).config
+    counts = TrainCounts(counts_of(items).numpy(), 4, LENGTH, ROWS * LENGTH, ROWS)
+    settings = plan(config, counts, Path())
+    model = build_model(settings.spec, counts_of(items)).train()
+    successors_mb = fill(model.successors, items)
+    optimizer = Optimizer(model, settings.fit)
     batch = batch_of(items)
 
     def once() -> None:
@@ -101,8 +105,21 @@ def one_step(name: str, items: int, repeats: int) -> dict[str, Any]:
 
     told = measure(once, repeats)
     tables = 4 * sum(weight.numel() * weight.element_size() for weight in model.parameters()) / 2**20
-    above = peak() - before - tables
-    return {"loss": name, "items": items, **told, "tables_mb": round(tables), "above_tables_mb": round(above)}
+    above = peak() - before - tables - successors_mb
+    sizes = {"tables_mb": tables, "successors_mb": successors_mb, "above_tables_mb": above}
+    return {"loss": name, "items": items, **told, **{key: round(size) for key, size in sizes.items()}}
+
+
+def fill(path: SuccessorPath | None, items: int) -> float:
+    """Give every item as many successors as are kept. Returns MB of what holds them."""
+    if path is None:
+        return 0.0
+    buffers = path.prepare_for_counts()
+    successor, *counted = buffers
+    successor.random_(FIRST_INDEX, items)
+    for buffer in counted:
+        buffer.fill_(1.0)
+    return sum(buffer.numel() * buffer.element_size() for buffer in buffers) / 2**20
 
 
 def counts_of(items: int) -> torch.Tensor:
