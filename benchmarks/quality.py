@@ -103,6 +103,8 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
     the contest at equal budgets.
     """
     arguments = parse(argv)
+    if REVIEWS not in arguments.data and "--data" not in argv:
+        say(f"{REVIEWS} is left out: give its file of sequences by --reviews FILE")
     if len(arguments.data) > 1:
         return side_by_side(argv, arguments.data)
     with contextlib.ExitStack() as stack:

@@ -66,17 +66,20 @@ def _with_model(
     vectors = reader.vectors(model.name, model.version, wanted)
     with registry.bundle(model) as folder:
         encoder = Encoder.load(folder)
+    users, k = job.config.report.users, job.config.evaluate.k
+    told = stories(reader, encoder, users, k, job.config.report.explain_events)
+    if untold := sorted(set(users) - {story.user_id for story in told}):
+        reason = "who has no event before the cut and a session after it has no story"
+        job.progress.warn(f"report.users names {', '.join(untold)}: {reason}")
     return replace(
         content,
         model=data.Model(
             model.name, model.version, alias, training_curve(job.config.mlflow.tracking_uri, model.run_id)
         ),
-        scores=headline(reader.scores(model.name, model.version), job.config.evaluate.k),
+        scores=headline(reader.scores(model.name, model.version), k),
         vectors=vectors,
         neighbours=() if vectors is None else reader.well_known(wanted, vectors),
-        stories=stories(
-            reader, encoder, job.config.report.users, job.config.evaluate.k, job.config.report.explain_events
-        ),
+        stories=told,
     )
 
 

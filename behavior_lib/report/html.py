@@ -41,7 +41,7 @@ def _context(data: ReportData) -> dict[str, object]:
         "busiest": sections.busiest(data.events_by_day) if data.events_by_day else "",
         "distributions": sections.distributions(data.sessions) if data.sessions is not None else (),
         "loss": charts.training(epochs, "loss", "Loss"),
-        "validation": charts.training(epochs, "validation", "Validation NDCG@10"),
+        "validation": charts.training(epochs, "validation", "Validation NDCG"),
         "splits": verdict.split_tables(data.scores),
         "map": draw_map(data.vectors) if data.vectors is not None else None,
         "map_width": WIDTH,

@@ -41,7 +41,9 @@ def settings(tmp_path_factory):
         if any(first <= day.name <= last for first, last in DAYS):
             shutil.copytree(day, folder / "transactions" / day.name)
     shutil.copy(DATA / "complete_journey" / "products.csv", folder)
-    return [f"paths.{name}={root / name}" for name in ("raw", "warehouse", "var")] + [f"report.users=['{USER}']"]
+    return [f"paths.{name}={root / name}" for name in ("raw", "warehouse", "var")] + [
+        f"report.users=['{USER}', 'nobody']"
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -208,8 +210,10 @@ def test_three_users_of_different_activity_are_chosen_where_none_is_named(reader
     assert [story.n_events for story in told] == sorted(story.n_events for story in told)
 
 
-def test_the_job_writes_the_page_once_and_again_where_it_is_gone(run, trained):
+def test_the_job_writes_the_page_once_and_again_where_it_is_gone(run, trained, capfd):
     first = run("report")
+    who = "who has no event before the cut and a session after it has no story"
+    assert f"warning: report.users names nobody: {who}" in " ".join(capfd.readouterr().err.split())
     path = Path(first["report"])
     page = path.read_text(encoding="utf-8")
     assert first["status"] == "succeeded"

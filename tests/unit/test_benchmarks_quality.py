@@ -188,6 +188,17 @@ def test_a_name_that_is_no_model_is_refused_before_anything_is_made(capsys):
     assert "error: without_paths:gur: unknown model: 'gur'; did you mean gru?" in capsys.readouterr().err
 
 
+def test_without_a_file_of_reviews_it_is_said_that_they_are_left_out(monkeypatch, capsys):
+    for step, found in (("prepare", []), ("tried", []), ("contest", RUNS)):
+        monkeypatch.setattr(quality, step, lambda *told, found=found: found)
+    monkeypatch.setattr(quality.cli, "main", lambda words: None)
+    quality.run(["--bake-off"])
+    said = "reviews is left out: give its file of sequences by --reviews FILE"
+    assert said in capsys.readouterr().err
+    quality.run(["--bake-off", "--data", "complete_journey"])
+    assert said not in capsys.readouterr().err
+
+
 def test_without_a_file_of_reviews_the_other_data_is_judged(tmp_path):
     assert parse([]).data == ["complete_journey"]
     assert parse(["--reviews", str(tmp_path)]).data == ["complete_journey", "reviews"]
