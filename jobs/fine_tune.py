@@ -1,7 +1,7 @@
 """Teach a head on user vectors, and the encoder where that is wanted, the source's labels of users."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ from behavior_lib.config.fine_tune import FineTuneConfig
 from behavior_lib.config.keys import nearest
 from behavior_lib.config.source import UsersConfig
 from behavior_lib.errors import ConfigError, DataRefused
-from behavior_lib.evaluation.labels import JudgedLabel, as_table, judge_label, objection
+from behavior_lib.evaluation.labels import JudgedLabel, as_table, groups, judge_label, objection
 from behavior_lib.evaluation.probes import Label
 from behavior_lib.evaluation.probes_folds import part
 from behavior_lib.inference.encoder import Encoder, read_bundle
@@ -75,14 +75,14 @@ def _check(job: Job) -> UsersConfig:
             "no such split", where="fine_tune.split", value=config.split, mend=f"give {TEST} or {VALIDATION}"
         )
     for name in config.labels:
-        if name not in users.labels:
-            near = nearest(name, users.labels)
-            mend = f"did you mean {near}?" if near else f"one of {', '.join(users.labels)}"
+        if name not in users.names:
+            near = nearest(name, users.names)
+            mend = f"did you mean {near}?" if near else f"one of {', '.join(users.names)}"
             raise ConfigError("no such label", where="fine_tune.labels", value=name, mend=mend)
-    if USER_ID in users.labels:
+    if USER_ID in users.names:
         raise ConfigError("a label cannot be called as the users are", where="users.labels", value=USER_ID)
     config.check()
-    return replace(users, labels={name: users.labels[name] for name in config.labels or users.labels})
+    return users.only(config.labels or users.names)
 
 
 def _gather(
@@ -111,8 +111,8 @@ def _sorted_out(job: Job, gathered: Labelled) -> tuple[LabelledUsers, dict[str, 
         mend = "the warnings say why; see users.labels, or raise fine_tune.test_share and validation_share"
         raise DataRefused("no label can be learned", where=f"source {job.source.name}", value=list(left_out), mend=mend)
     values = np.stack([label.values for label in kept], axis=1).astype(np.float32)
-    is_binary = np.array([label.is_binary for label in kept])
-    return LabelledUsers(gathered.histories, tuple(label.name for label in kept), is_binary, values, fold), left_out
+    is_binary, names = np.array([label.is_binary for label in kept]), tuple(label.name for label in kept)
+    return LabelledUsers(gathered.histories, names, is_binary, values, fold, groups(kept, gathered.labels)), left_out
 
 
 def _settings(config: FineTuneConfig, seed: int) -> FineTuneSettings:

@@ -74,7 +74,7 @@ def _check(job: Job) -> None:
     if config.clusters == 1:
         mend = "give 2 or more, or 0 for none"
         raise ConfigError("one cluster is all there is", where="probe.clusters", value=1, mend=mend)
-    known = [*(job.source.users.labels if job.source.users is not None else ()), *FUTURE]
+    known = [*(job.source.users.names if job.source.users is not None else ()), *FUTURE]
     for name in config.leave_out:
         if name not in known:
             near = nearest(name, known)
@@ -102,7 +102,8 @@ def _plan(job: Job, gathered: Gathered) -> Plan:
 
 def _sorted_out(job: Job, labels: Sequence[Label], plan: Plan) -> tuple[list[Label], dict[str, str]]:
     """The labels to judge, and by name why the others are not."""
-    asked = [label for label in labels if label.name not in job.config.probe.leave_out]
+    unwanted = job.config.probe.leave_out
+    asked = [label for label in labels if label.name not in unwanted and label.class_of not in unwanted]
     left_out = {}
     for label in asked:
         if label.name in FUTURE and job.config.split.kind is SplitKind.leave_one_out:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Any, cast
@@ -117,7 +117,8 @@ class UsersConfig:
     """A file of what is known of users: one row a user. Only the models of `fine_tune` see it; `probe` asks how well
     vectors tell it.
 
-    labels: by name a boolean or a number, by Spark SQL; null where it is not known.
+    labels: by name a boolean or a number, by Spark SQL; null where it is not known. classes: by name one of a few texts
+    (or whatever becomes one), likewise; each of them is a label NAME_is_TEXT, and of a user exactly one is true.
     """
 
     format: str = MISSING
@@ -125,6 +126,17 @@ class UsersConfig:
     user_id: str = MISSING
     options: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    classes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Of labels and classes."""
+        return [*self.labels, *self.classes]
+
+    def only(self, names: Sequence[str]) -> UsersConfig:
+        """The same with the labels and classes of these names alone."""
+        labels, classes = ({name: own[name] for name in own if name in names} for own in (self.labels, self.classes))
+        return replace(self, labels=labels, classes=classes)
 
 
 @dataclass
@@ -263,15 +275,19 @@ def _check(source: SourceConfig, where: str) -> None:
 def _check_users(users: UsersConfig | None, where: str) -> None:
     if users is None:
         return
-    if not users.labels:
+    if not users.names:
         raise ConfigError(
             "users has no labels", where=where, mend="give users.labels a name and a Spark SQL expression"
         )
-    for name in users.labels:
+    for name in users.names:
         if name in (ACTIVE, SPEND):
             mend = "call it otherwise: that name is of what comes after the cut"
             raise ConfigError(f"users.labels.{name} is no name for a label", where=where, mend=mend)
+        if users.names.count(name) > 1:
+            mend = "call one of them otherwise"
+            raise ConfigError("users.labels and users.classes have one name", where=where, value=name, mend=mend)
     _check_names(users.labels, "label", f"users.labels of {where}")
+    _check_names(users.classes, "label", f"users.classes of {where}")
 
 
 def _check_names(names: Iterable[str], what: str, where: str) -> None:

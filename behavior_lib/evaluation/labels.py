@@ -50,6 +50,18 @@ def objection(label: Label, fold: NDArray[np.int64]) -> str | None:
     return None
 
 
+def groups(kept: Sequence[Label], labels: Sequence[Label]) -> NDArray[np.int64]:
+    """int64: of each label that is kept of the `labels`, the number from 1 of the classes that it is one of, 0 of none.
+
+    Classes of which one is left out are no longer all that a user can have, and stand alone.
+    """
+    names = {label.name for label in kept}
+    broken = {label.class_of for label in labels if label.name not in names} | {None}
+    whole = dict.fromkeys(label.class_of for label in kept if label.class_of not in broken)
+    number = {name: place for place, name in enumerate(whole, 1)}
+    return np.array([number.get(label.class_of, 0) for label in kept], np.int64)
+
+
 def judge_label(
     label: Label, answer: NDArray[np.float64], vectors: NDArray[np.float32], fold: NDArray[np.int64], seed: int
 ) -> JudgedLabel:

@@ -32,11 +32,15 @@ BASELINES = (AGGREGATES, TF_IDF, MAJORITY)
 
 @dataclass(frozen=True)
 class Label:
-    """What is to be told of the users of a panel. values: float64 [n], NaN where it is not known; 0 or 1 if binary."""
+    """What is to be told of the users of a panel. values: float64 [n], NaN where it is not known; 0 or 1 if binary.
+
+    class_of: the name that the classes have together of which this is one; None: it stands alone.
+    """
 
     name: str
     values: NDArray[np.float64]
     is_binary: bool
+    class_of: str | None = None
 
     @property
     def known(self) -> NDArray[np.int64]:

@@ -21,9 +21,10 @@ HEAD_FILES = (HEAD, LABELS)
 class LabelHead(nn.Module):
     """User vectors [n, dimension] in, one number a label out: a logit, or a number in units of `scale` from `mean`.
 
-    names: of the k labels. is_binary: bool [k]. hidden: width of a layer between the two; 0: linear. Vectors are
-    standardised by `center` and `spread` [dimension], labels that are numbers by `mean` and `scale` [k]: what `fit_to`
-    has found of them.
+    names: of the k labels. is_binary: bool [k]. hidden: width of a layer between the two; 0: linear. group: int64 [k],
+    the number from 1 of the classes that a binary label is one of, of which a user has exactly one; 0: of none. Vectors
+    are standardised by `center` and `spread` [dimension], labels that are numbers by `mean` and `scale` [k]: what
+    `fit_to` has found of them.
     """
 
     center: Tensor
@@ -31,8 +32,11 @@ class LabelHead(nn.Module):
     mean: Tensor
     scale: Tensor
     is_binary: Tensor
+    group: Tensor
 
-    def __init__(self, names: Sequence[str], is_binary: Tensor, dimension: int, hidden: int = 0) -> None:
+    def __init__(
+        self, names: Sequence[str], is_binary: Tensor, dimension: int, hidden: int = 0, group: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.names, self.dimension, self.hidden = tuple(names), dimension, hidden
         before = [nn.Linear(dimension, hidden), nn.GELU()] if hidden else []
@@ -45,6 +49,7 @@ class LabelHead(nn.Module):
         for name, value in (("mean", 0.0), ("scale", 1.0)):
             self.register_buffer(name, torch.full((len(self.names),), value))
         self.register_buffer("is_binary", is_binary.bool())
+        self.register_buffer("group", torch.zeros_like(is_binary, dtype=torch.long) if group is None else group)
 
     def fit_to(self, vectors: Tensor, labels: Tensor) -> None:
         """Take mean and deviation of vectors [n, dimension], and of the known labels [n, k] that are numbers."""
@@ -65,18 +70,31 @@ class LabelHead(nn.Module):
         """The mean over the labels that anybody's is known of. labels: float32 [n, k], NaN where it is not known.
 
         Of each the mean over those users: cross-entropy of a binary one, the squared error of a standardised number.
+        Classes are one label, whose cross-entropy is that of their softmax.
         """
         told, known = self(vectors), ~labels.isnan()
         wanted = torch.where(known, (labels - self.mean) / self.scale, 0.0)
         entropy = F.binary_cross_entropy_with_logits(told, wanted, reduction="none")
-        each = torch.where(self.is_binary, entropy, (told - wanted).square()) * known
+        each = torch.where(self.is_binary, entropy, (told - wanted).square())
+        share = told.new_ones(len(self.names))
+        for columns in self._groups():
+            each = each.index_copy(1, columns, -wanted[:, columns] * told[:, columns].log_softmax(1))
+            share[columns] = 1 / len(columns)
         n = known.sum(0)
-        return (each.sum(0) / n.clamp(min=1)).sum() / (n > 0).sum().clamp(min=1)
+        loss: Tensor = ((each * known).sum(0) / n.clamp(min=1)).sum() / share[n > 0].sum().clamp(min=1)
+        return loss
 
     def answers(self, vectors: Tensor) -> Tensor:
         """float32 [n, k]: the probability of a binary label, the number of any other."""
         told = self(vectors)
-        return torch.where(self.is_binary, told.sigmoid(), told * self.scale + self.mean)
+        answers = torch.where(self.is_binary, told.sigmoid(), told * self.scale + self.mean)
+        for columns in self._groups():
+            answers = answers.index_copy(1, columns, told[:, columns].softmax(1))
+        return answers
+
+    def _groups(self) -> list[Tensor]:
+        """int64, the columns of each group."""
+        return [(self.group == number).nonzero().squeeze(1) for number in range(1, int(self.group.max()) + 1)]
 
     def save(self, folder: Path) -> None:
         """Write HEAD_FILES: what was learned as safetensors, what is needed to build the head as JSON."""
@@ -90,6 +108,7 @@ class LabelHead(nn.Module):
         try:
             told = json.loads((folder / LABELS).read_text(encoding="utf-8"))
             weights = load_file(folder / HEAD)
+            weights = {"group": torch.zeros_like(weights["is_binary"], dtype=torch.long), **weights}  # older heads
             head = cls(told["labels"], weights["is_binary"], told["dimension"], told["hidden"])
             head.load_state_dict(weights)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as problem:

@@ -51,6 +51,9 @@ def gather_labelled(
         mend = "see users.path and users.user_id of the source, or move the cut: split.test"
         raise DataRefused("nobody with an event before the cut has a label", where="users of the source", mend=mend)
     rows = rows.sort_values(EVENTS.user_id, ignore_index=True)
-    labels = (Label(name, rows[LABEL + name].to_numpy(np.float64), binary) for name, binary in known.is_binary.items())
+    labels = (
+        Label(name, rows[LABEL + name].to_numpy(np.float64), binary, known.class_of.get(name))
+        for name, binary in known.is_binary.items()
+    )
     numbered = serving.shipment.value.numbers.histories(as_histories(rows))
     return Labelled(rows[EVENTS.user_id].to_numpy(object), numbered, tuple(labels))

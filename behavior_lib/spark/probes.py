@@ -76,7 +76,11 @@ def gather(
         history.item_counts(),
     )
     is_binary = {**({} if known is None else known.is_binary), ACTIVE: True, SPEND: False}
-    told = (Label(name, facts[LABEL + name].to_numpy(np.float64), binary) for name, binary in is_binary.items())
+    class_of = {} if known is None else known.class_of
+    told = (
+        Label(name, facts[LABEL + name].to_numpy(np.float64), binary, class_of.get(name))
+        for name, binary in is_binary.items()
+    )
     return Gathered(panel, tuple(told), tuple(figures))
 
 

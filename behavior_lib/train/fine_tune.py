@@ -44,7 +44,7 @@ class FineTuneSettings:
 class LabelledUsers:
     """n users: what the model reads of each, and k labels. values: float32 [n, k], NaN where one is not known.
 
-    is_binary: bool [k]. fold: int64 [n], the one of probes_folds that each user is in.
+    is_binary: bool [k]. fold: int64 [n], the one of probes_folds that each user is in. group: int64 [k], see LabelHead.
     """
 
     histories: Histories
@@ -52,6 +52,7 @@ class LabelledUsers:
     is_binary: NDArray[np.bool_]
     values: NDArray[np.float32]
     fold: NDArray[np.int64]
+    group: NDArray[np.int64] | None = None
 
     def of(self, fold: int) -> NDArray[np.int64]:
         """The users of a fold."""
@@ -118,7 +119,8 @@ def fine_tune(model: SequenceModel, users: LabelledUsers, settings: FineTuneSett
         labels = torch.from_numpy(users.values)
         before = after = vectors_of(model, users.histories)
         train, validation = users.of(TRAIN_FOLD), users.of(VALIDATION_FOLD)
-        head = LabelHead(users.names, torch.from_numpy(users.is_binary), before.shape[1], settings.hidden)
+        group = None if users.group is None else torch.from_numpy(users.group)
+        head = LabelHead(users.names, torch.from_numpy(users.is_binary), before.shape[1], settings.hidden, group)
         head.fit_to(before[train], labels[train])
         course = _Course(train, settings)
         groups = [{"params": list(head.parameters()), "weight_decay": settings.weight_decay}]

@@ -33,6 +33,8 @@ users:
     fond: cast(fond as boolean)
     threes: cast(threes as int)
     constant: cast(id is not null as boolean)
+  classes:
+    taste: case when fond is null then null when fond = 'True' then 'high' when threes = '0' then 'low' else 'mid' end
 split: {test: "2017-05-01"}
 """
 
@@ -126,7 +128,10 @@ def test_labels_are_learned_judged_and_served(shop, shop_of_labels, registry):
     finally:
         mlflow.set_tracking_uri(None)
     answers = loaded.predict(histories)
-    assert list(answers.columns) == ["user_id", "fond", "threes"]
+    tastes = ["taste_is_high", "taste_is_low", "taste_is_mid"]
+    assert list(answers.columns) == ["user_id", "fond", "threes", *tastes]
+    np.testing.assert_allclose(answers[tastes].sum(axis=1), 1, rtol=1e-5)
+    assert ((answers[tastes].to_numpy().argmax(1) == 0) == fond).mean() > 0.85
     assert ((answers["fond"] > 0.5) == fond).mean() > 0.85
     assert np.corrcoef(answers["threes"], threes)[0, 1] > 0.5
     nobody = loaded.predict(pd.DataFrame({"user_id": ["new"], "item_id": [[]]}))

@@ -22,15 +22,18 @@ u3,,2
 u3,70,2
 ,50,1
 """
+MANY = "\n".join(["id,age,spent", *(f"u{number},{number},1" for number in range(21))])
+CLASSES = "case when cast(age as int) >= 55 then 'over 55' when age is not null then '18-24' end"
+FEW = "a label of classes has 2 to 20 of them in users.classes.band of the source"
 CUT = datetime(2017, 5, 1)
 
 
 @pytest.fixture
 def users(tmp_path):
-    def make(**labels):
+    def make(classes=None, text=CSV, **labels):
         path = tmp_path / "users.csv"
-        path.write_text(CSV)
-        return UsersConfig("csv", str(path), "id", {"header": "true"}, labels)
+        path.write_text(text)
+        return UsersConfig("csv", str(path), "id", {"header": "true"}, labels, classes or {})
 
     return make
 
@@ -48,6 +51,34 @@ def test_labels_are_conditions_and_numbers(spark, users):
         ConfigError, match=r"neither a boolean nor a number in users.labels.age of the source: 'string'"
     ):
         read_labels(spark, users(age="age"), PrivacyConfig())
+
+
+def test_classes_are_a_label_each_of_which_a_user_has_one(spark, users):
+    known = read_labels(spark, users(old="cast(age as int) >= 55", classes={"band": CLASSES}), PrivacyConfig())
+    assert known.is_binary == {"old": True, "band_is_18_24": True, "band_is_over_55": True}
+    assert known.class_of == {"band_is_18_24": "band", "band_is_over_55": "band"}
+    assert rows(known.rows) == {"u1": (1.0, 0.0, 1.0), "u2": (0.0, 1.0, 0.0), "u3": (None, None, None)}
+
+
+@pytest.mark.parametrize(
+    ("text", "sql", "sentence"),
+    [
+        (
+            CSV,
+            "'one'",
+            r"a label of classes has 2 to 20 of them in users.classes.band of the source: '1'; write conditions",
+        ),
+        (MANY, "age", f"{FEW}: 'more than 20'"),
+        (
+            CSV,
+            "if(id = 'u1', 'a b', 'a-b')",
+            r"two labels would be called band_is_a_b in users.classes.band of the source",
+        ),
+    ],
+)
+def test_classes_that_are_no_labels_are_refused(spark, users, text, sql, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        read_labels(spark, users(classes={"band": sql}, text=text), PrivacyConfig())
 
 
 def test_labels_meet_every_pseudonym_of_a_user(spark, users, monkeypatch):

@@ -177,6 +177,16 @@ def test_a_source_is_read_with_its_defaults(tmp_path: Path):
         ),
         (
             "key:",
+            "users: {format: csv, path: x, user_id: y, labels: {old: z}, classes: {old: z}}\nkey:",
+            "users.labels and users.classes have one name in source shop.yaml: 'old'; call one of them otherwise",
+        ),
+        (
+            "key:",
+            "users: {format: csv, path: x, user_id: y, classes: {a.b: z}}\nkey:",
+            "a label has no plain name in users.classes of source shop.yaml: 'a.b'",
+        ),
+        (
+            "key:",
             "users: {format: csv, path: x, user_id: y, labels: {a.b: z}}\nkey:",
             "a label has no plain name in users.labels of source shop.yaml: 'a.b'",
         ),

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from behavior_lib.evaluation.labels import FINE_TUNED, LINEAR, as_table, judge_label, objection
+from behavior_lib.evaluation.labels import FINE_TUNED, LINEAR, as_table, groups, judge_label, objection
 from behavior_lib.evaluation.probes import Label
 from behavior_lib.evaluation.probes_features import MAJORITY
 from behavior_lib.evaluation.probes_folds import TEST_FOLD, TRAIN_FOLD, VALIDATION_FOLD, part
@@ -27,6 +27,15 @@ def test_a_user_is_in_the_part_that_the_hash_of_the_id_says():
     assert np.bincount(found) / 4000 == pytest.approx([0.7, 0.2, 0.1], abs=0.02)
     assert np.array_equal(part(ids[::-1], 0.2, 0.1, "7")[::-1], found)
     assert not np.array_equal(part(ids, 0.2, 0.1, "8"), found)
+
+
+def test_classes_stand_together_where_all_of_them_are_kept():
+    values = np.zeros(3)
+    names = (("a", None), ("x", "one"), ("y", "one"), ("u", "two"), ("v", "two"), ("n", "three"))
+    labels = [Label(name, values, True, of) for name, of in names]
+    assert groups(labels, labels).tolist() == [0, 1, 1, 2, 2, 3]
+    assert groups([labels[0], *labels[2:]], labels).tolist() == [0, 0, 1, 1, 2]
+    assert groups(labels[:1], labels).tolist() == [0]
 
 
 def test_all_are_judged_on_the_test_users_alone():
