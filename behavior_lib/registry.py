@@ -33,6 +33,7 @@ from behavior_lib.tables.sequences import REFIT
 CHALLENGER = "challenger"
 TAUGHT_BY = "train_split"  # tag: the split of sequences that a version learned from
 SOURCE = "source"  # tag: the source whose events those are
+TRAIN_CUT = "train_cut"  # tag: the cut that those events lie before, ISO and UTC; leave_one_out: one for each user
 START_MODEL = "start_model"  # tag: the version that a version's training began with, and a hash of what it took
 
 _SIGNS = str.maketrans({"@": "_at_", "+": "_and_"})
@@ -109,9 +110,14 @@ class Registered:
         """Whether it learned from what validation asks for, so that only test can judge it."""
         return self.tags.get(TAUGHT_BY) == REFIT
 
+    @property
+    def source(self) -> str | None:
+        """Whose events it learned from; None where its tags do not know."""
+        return self.tags.get(SOURCE)
+
     def is_of(self, source: str) -> bool:
         """Whether it learned from that source's events, as far as its tags know."""
-        return self.tags.get(SOURCE, source) == source
+        return self.source in (None, source)
 
 
 class Registry:

@@ -11,6 +11,7 @@ from behavior_lib.evaluation.compression import FLOAT32, Codec, Kept
 from behavior_lib.evaluation.judge import MODEL
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.registry import Registered, Registry
+from behavior_lib.spark.admission import Admission, Cut
 from behavior_lib.spark.evaluation import Baselines, JudgedUsers
 from behavior_lib.spark.evidence import Evidence
 from behavior_lib.spark.job import Job, exit_with, main
@@ -45,11 +46,17 @@ def run(job: Job) -> Summary:
         raise ConfigError("no such split", where="compare.split", value=split, mend=f"give {TEST} or {VALIDATION}")
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
     models = _models(job, registry)
+    admission = Admission(job.source.name, "compare.models", _mend(split), job.progress.warn)
+    for model in models.values():
+        admission.check_origin(model)
+        admission.check_refit(model, split)
     inputs = {spec.name: job.tables.version(spec) for spec in (SEQUENCES, EVENTS, ITEMS)}
     encoders = {name: _load(registry, model) for name, model in models.items()}
     codecs = _codecs(job, next(iter(encoders.values())))
     with job.progress.step(f"reading what {split} is judged on"):
         ground = _ground(job, inputs)
+    for model in models.values():
+        admission.check_cut(model, Cut(None if ground.users.is_leave_one_out else ground.users.as_of))
     metrics: dict[str, float] = {}
     extra: dict[str, Any] = {"split": split, "versions": {name: model.version for name, model in models.items()}}
     if len(models) > 1:
@@ -75,6 +82,12 @@ def _models(job: Job, registry: Registry) -> dict[str, Registered]:
         mend = "name two or more versions or aliases: compare.models=[champion,3]; or one, and compare.vectors=[int8]"
         raise ConfigError("there is nothing to compare", where="compare.models", value=list(names), mend=mend)
     return models
+
+
+def _mend(split: str) -> str:
+    """What to do where a version has learned too much."""
+    other = "ask on test: compare.split=test; or " if split == VALIDATION else ""
+    return f"{other}leave it out of compare.models"
 
 
 def _load(registry: Registry, model: Registered) -> Encoder:

@@ -1,12 +1,14 @@
 """Judge the newest model beside the baselines, and make it the champion where it is better."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.evaluation.baselines import check_choice
 from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.registry import CHALLENGER, Registered, Registry
+from behavior_lib.spark.admission import Admission
 from behavior_lib.spark.evidence import Evidence
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
@@ -18,7 +20,8 @@ from behavior_lib.tables.sequences import TEST, VALIDATION
 def run(job: Job) -> Summary:
     """Judge the challenger (the champion where there is none) on both splits, and open the gate on validation.
 
-    A refit knows what validation asks for: it is judged on test alone, and the gate is there.
+    A refit knows what validation asks for: it is judged on test alone, and the gate is there. A version of another
+    source is refused, and so is one that has learned from what follows the cut.
     """
     check_choice(job.config.evaluate.baselines, job.config.evaluate.gate)
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
@@ -26,6 +29,7 @@ def run(job: Job) -> Summary:
     subject = challenger or champion
     if subject is None:
         raise DataRefused("there is no model to judge", where=f"model {registry.model_name}", mend="run train first")
+    admission = _admission(job, registry, [model for model in (champion, challenger) if model is not None])
     inputs = {spec.name: job.tables.version(spec) for spec in (SEQUENCES, EVENTS, ITEMS)}
     config_hash = job.config_hash("evaluate", "mlflow")
     if challenger is None and job.is_done(inputs, config_hash) and _is_judged(job, subject):
@@ -33,8 +37,11 @@ def run(job: Job) -> Summary:
         told = {"model_version": subject.version}
         return Summary(UNCHANGED, inputs=inputs, config_hash=config_hash, extra=told)
     gate_on = TEST if subject.is_refit else VALIDATION
-    encoders = _encoders(job, registry, subject, None if challenger is None else champion)
-    verdicts = _verdicts(job, Evidence.read(job.tables, job.source.name, inputs), encoders, gate_on)
+    evidence = Evidence.read(job.tables, job.source.name, inputs)
+    admit = partial(admission.check_cut, asked=evidence.cut(gate_on))
+    admit(subject)
+    encoders = _encoders(job, registry, subject, None if challenger is None else champion, admit)
+    verdicts = _verdicts(job, evidence, encoders, gate_on)
     version = _write(job, subject, verdicts, inputs[SEQUENCES.name])
     metrics = {name: value for verdict in verdicts.values() for name, value in verdict.as_flat_metrics().items()}
     registry.log_metrics(subject, metrics)
@@ -49,6 +56,15 @@ def run(job: Job) -> Summary:
     )
 
 
+def _admission(job: Job, registry: Registry, models: Iterable[Registered]) -> Admission:
+    """Of the source. Raises DataRefused where a model is of another one: aliases would pass from source to source."""
+    where, mend = f"model {registry.model_name}", "train on these sequences, or build them with a later cut"
+    admission = Admission(job.source.name, where, mend, job.progress.warn, DataRefused)
+    for model in models:
+        admission.check_origin(model)
+    return admission
+
+
 def _is_judged(job: Job, model: Registered) -> bool:
     return bool(job.tables.read(EVALUATIONS).where(_rows_of(model)).take(1))
 
@@ -58,8 +74,10 @@ def _rows_of(model: Registered) -> str:
     return f"{EVALUATIONS.model_version} = {model.version} and {EVALUATIONS.model_name} = '{name}'"
 
 
-def _encoders(job: Job, registry: Registry, subject: Registered, rival: Registered | None) -> dict[str, Encoder]:
-    """The model to judge, and the champion beside it where that is another one."""
+def _encoders(
+    job: Job, registry: Registry, subject: Registered, rival: Registered | None, admit: Callable[[Registered], None]
+) -> dict[str, Encoder]:
+    """The model to judge, and the champion beside it where that is another one, which `admit` takes."""
     encoders = {MODEL: _load(job, registry, subject)}
     if rival is not None and rival.is_refit and not subject.is_refit:
         # It knows the answers of validation, and has learned from more before test.
@@ -69,9 +87,10 @@ def _encoders(job: Job, registry: Registry, subject: Registered, rival: Register
         return encoders
     try:
         if rival is not None:
+            admit(rival)
             encoders[CHAMPION] = _load(job, registry, rival)
     except DataRefused as problem:
-        # After an upgrade of the code an old champion must not stand in the way of every new model.
+        # After an upgrade of the code, or with earlier cuts, an old champion must not stand in the way of new models.
         job.progress.warn(f"the gate looks at the baselines alone, for the champion cannot be judged: {problem}")
     return encoders
 

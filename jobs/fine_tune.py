@@ -7,10 +7,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from behavior_lib.config.fine_tune import FineTuneConfig
 from behavior_lib.config.keys import nearest
+from behavior_lib.config.schema import SplitKind
 from behavior_lib.config.source import UsersConfig
 from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.evaluation.labels import JudgedLabel, as_table, groups, judge_label, objection
@@ -20,6 +22,7 @@ from behavior_lib.inference.encoder import Encoder, read_bundle
 from behavior_lib.inference.raw import USER_ID
 from behavior_lib.models.build import save_model
 from behavior_lib.registry import SOURCE, START_MODEL, Registered, Registry, label_kind
+from behavior_lib.spark.admission import Admission, Cut, other_cut
 from behavior_lib.spark.embed import Serving
 from behavior_lib.spark.fine_tune import Labelled, gather_labelled
 from behavior_lib.spark.job import Job, exit_with, main
@@ -37,14 +40,19 @@ def run(job: Job) -> Summary:
     users = _check(job)
     base = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
     model = base.find_any(job.config.fine_tune.model)
-    if model.is_refit and model.is_of(job.source.name) and job.config.fine_tune.split == VALIDATION:
-        what, mend = "a refit has learned from what follows the cut", "ask on test: fine_tune.split=test"
-        raise ConfigError(what, where="fine_tune.model", value=model.version, mend=mend)
+    split = job.config.fine_tune.split
+    admission = Admission(job.source.name, "fine_tune.model", other_cut("fine_tune", split), job.progress.warn)
+    if model.is_of(job.source.name):
+        admission.check_refit(model, split)
     with base.bundle(model) as folder:
         files = read_bundle(folder)
     encoder = Encoder.from_bytes(files)
     inputs = {spec.name: job.tables.version(spec) for spec in (EVENTS, ITEMS, EVENT_TYPES)}
-    gathered, cut = _gather(job, users, files, inputs)
+    events = job.tables.read(EVENTS, inputs[EVENTS.name]).where(F.col(EVENTS.source) == job.source.name)
+    cut = cuts(job.config.split, job.source.split, newest_event(events, job.source.name))[split == TEST]
+    if model.is_of(job.source.name):
+        admission.check_cut(model, Cut(None if job.config.split.kind is SplitKind.leave_one_out else cut))
+    gathered = _gather(job, users, files, events, inputs, cut)
     labelled, left_out = _sorted_out(job, gathered)
     settings = _settings(job.config.fine_tune, job.config.seed)
     with job.progress.step(f"learning {len(labelled.names)} labels of {len(labelled.values):,} users"):
@@ -86,16 +94,18 @@ def _check(job: Job) -> UsersConfig:
 
 
 def _gather(
-    job: Job, users: UsersConfig, files: Mapping[str, bytes], inputs: Mapping[str, int]
-) -> tuple[Labelled, datetime]:
+    job: Job,
+    users: UsersConfig,
+    files: Mapping[str, bytes],
+    events: DataFrame,
+    inputs: Mapping[str, int],
+    cut: datetime,
+) -> Labelled:
     config = job.config.fine_tune
-    events = job.tables.read(EVENTS, inputs[EVENTS.name]).where(F.col(EVENTS.source) == job.source.name)
-    newest = newest_event(events, job.source.name)
-    cut = cuts(job.config.split, job.source.split, newest)[config.split == TEST]
     items, types = (job.tables.read(spec, inputs[spec.name]) for spec in (ITEMS, EVENT_TYPES))
     with job.progress.step(f"gathering users as of {cut}"):
         serving, known = Serving.of(files, items, types), read_labels(job.spark, users, job.config.privacy)
-        return gather_labelled(events, cut, known, serving, config.most_users, job.config.seed), cut
+        return gather_labelled(events, cut, known, serving, config.most_users, job.config.seed)
 
 
 def _sorted_out(job: Job, gathered: Labelled) -> tuple[LabelledUsers, dict[str, str]]:

@@ -16,6 +16,7 @@ from behavior_lib.evaluation.probes import Label, Plan, Probed, probe
 from behavior_lib.evaluation.probes_table import as_table
 from behavior_lib.inference.encoder import read_bundle
 from behavior_lib.registry import Registered, Registry
+from behavior_lib.spark.admission import Admission, Cut, other_cut
 from behavior_lib.spark.embed import Serving
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.labels import read_labels
@@ -33,15 +34,15 @@ def run(job: Job) -> Summary:
     _check(job)
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
     model = registry.find(job.config.probe.model)
-    if model.is_refit and job.config.probe.split == VALIDATION:
-        mend = "ask on test: probe.split=test"
-        raise ConfigError(
-            "a refit has learned from what follows the cut", where="probe.model", value=model.version, mend=mend
-        )
+    split = job.config.probe.split
+    admission = Admission(job.source.name, "probe.model", other_cut("probe", split), job.progress.warn)
+    admission.check_origin(model)
+    admission.check_refit(model, split)
     inputs = {spec.name: job.tables.version(spec) for spec in (EVENTS, ITEMS, EVENT_TYPES)}
     events = job.tables.read(EVENTS, inputs[EVENTS.name]).where(F.col(EVENTS.source) == job.source.name)
     newest = newest_event(events, job.source.name)
-    cut = cuts(job.config.split, job.source.split, newest)[job.config.probe.split == TEST]
+    cut = cuts(job.config.split, job.source.split, newest)[split == TEST]
+    admission.check_cut(model, Cut(None if job.config.split.kind is SplitKind.leave_one_out else cut))
     with job.progress.step(f"gathering users as of {cut}"):
         gathered = _gather(job, registry, model, events, inputs, cut)
     plan = _plan(job, gathered)
@@ -56,7 +57,7 @@ def run(job: Job) -> Summary:
         job.progress.warn(f"what comes after the cut is known up to {newest} alone, not {ends}")
     job.progress.show(as_table(found, f"{model.name} version {model.version}, users as of {cut}"))
     metrics = {**_metrics(found), **clusters}
-    registry.log_metrics(model, {f"probe.{job.config.probe.split}.{name}": value for name, value in metrics.items()})
+    registry.log_metrics(model, {f"probe.{split}.{name}": value for name, value in metrics.items()})
     extra = {"model_version": model.version, "cut": cut.isoformat(), "left_out": left_out, **_told(found)}
     return Summary(inputs=inputs, metrics=metrics, extra=extra)
 

@@ -5,13 +5,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from pyspark.sql import functions as F
+
 from behavior_lib.config.train import LauncherName, TrainSplit
 from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
 from behavior_lib.errors import ConfigError
+from behavior_lib.evaluation.judge import CHAMPION
 from behavior_lib.inference.encoder import Encoder, read_bundle
 from behavior_lib.inference.renumber import same_names
 from behavior_lib.inference.vocabulary import Vocabulary
-from behavior_lib.registry import SOURCE, START_MODEL, TAUGHT_BY, Registered, Registry
+from behavior_lib.registry import SOURCE, START_MODEL, TAUGHT_BY, TRAIN_CUT, Registered, Registry
+from behavior_lib.spark.admission import Admission, Cut
 from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.item_attributes import with_known
 from behavior_lib.spark.item_graph import with_graph
@@ -46,6 +50,7 @@ def run(job: Job) -> Summary:
     """Train on the newest sequences, unless the same was done before, and make the result the challenger."""
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
     model, start = job.config.model, _start_model(job, registry)
+    _warn_of_champion(job, registry)
     names = [*model.item_attributes, *model.item_vectors]
     inputs = {spec.name: job.tables.version(spec) for spec in (SEQUENCES, *([ITEMS] if names else []))}
     inputs |= {} if start is None else {START_MODEL: start.version}
@@ -58,6 +63,7 @@ def run(job: Job) -> Summary:
         snapshot = snapshot.taught_by(job.config.train.split.value)
         snapshot = with_graph(job.spark, job.tables, snapshot, job.config.train.split.value)
         counts = with_known(count_train(snapshot), job.tables.read(ITEMS, inputs.get(ITEMS.name)), model)
+    cut = _cut(job, inputs[SEQUENCES.name], start)
     versions = {f"{spec.name}_version": job.tables.version(spec) for spec in (SEQUENCES, EVENTS, ITEMS, EVENT_TYPES)}
     origin = None if start is None else _origin(registry, start, _vocabulary(job, versions))
     settings = plan(job.config, counts, Path(job.config.paths.var) / "train" / job.source.name, origin)
@@ -66,7 +72,7 @@ def run(job: Job) -> Summary:
         return _tell(job, settings, snapshot, counts, inputs)
     if job.config.train.overfit_one_batch:
         return _overfit(job, settings, snapshot, counts, inputs)
-    store, tags = FolderStore(settings.checkpoints_of(snapshot)), _tags(job, versions, origin)
+    store, tags = FolderStore(settings.checkpoints_of(snapshot)), _tags(job, versions, cut, origin)
     if origin is not None:
         origin.put(store)
     experiment = registry.experiment(job.config.mlflow.experiment, job.config.mlflow.artifacts)
@@ -103,6 +109,25 @@ def _start_model(job: Job, registry: Registry) -> Registered | None:
     return found
 
 
+def _warn_of_champion(job: Job, registry: Registry) -> None:
+    champion = registry.resolve(CHAMPION)
+    if champion is not None and not champion.is_of(job.source.name):
+        of_other = f"the champion of {champion.name} is of source {champion.source}"
+        job.progress.warn(f"{of_other}: evaluate will refuse this model; name another: mlflow.model_name=…")
+
+
+def _cut(job: Job, version: int, start: Registered | None) -> Cut | None:
+    """That of the rows to learn from. Raises ConfigError where a start of the same source has learned from later ones:
+    what is asked of this model would be known to it.
+    """
+    is_taught = F.col(SEQUENCES.split) == job.config.train.split.value
+    cut = Cut.of(job.tables.read(SEQUENCES, version).where(is_taught))
+    if start is not None and start.is_of(job.source.name):
+        mend = "start from another version"
+        Admission(job.source.name, "train.start_model", mend, job.progress.warn).check_cut(start, cut)
+    return cut
+
+
 def _origin(registry: Registry, start: Registered, tables: Vocabulary) -> Origin:
     """What a run takes of a version. tables: the names that sequences are numbered by."""
     with registry.bundle(start) as folder:
@@ -116,10 +141,11 @@ def _vocabulary(job: Job, versions: Mapping[str, int]) -> Vocabulary:
     return read_vocabulary(items, types, reserved_buckets(job.tables))
 
 
-def _tags(job: Job, versions: Mapping[str, int], origin: Origin | None) -> dict[str, object]:
+def _tags(job: Job, versions: Mapping[str, int], cut: Cut | None, origin: Origin | None) -> dict[str, object]:
     """What the run and the version say of where the model comes from."""
     started = {} if origin is None else {START_MODEL: origin.identity}
-    return {**versions, TAUGHT_BY: job.config.train.split.value, SOURCE: job.source.name, **started}
+    until = {} if cut is None else {TRAIN_CUT: cut}
+    return {**versions, TAUGHT_BY: job.config.train.split.value, **until, SOURCE: job.source.name, **started}
 
 
 def _tell(

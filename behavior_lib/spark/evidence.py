@@ -18,6 +18,7 @@ from behavior_lib.evaluation.upcoming import Foretold, guesses
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.inference.renumber import Renumbering
 from behavior_lib.inference.vocabulary import Vocabulary
+from behavior_lib.spark.admission import Cut
 from behavior_lib.spark.evaluation import Baselines, JudgedUsers, baselines, judged_users, read_vocabulary
 from behavior_lib.spark.tables import Tables
 from behavior_lib.spark.upcoming import next_instants
@@ -40,6 +41,10 @@ class Evidence:
         sequences, events, items = (tables.read(spec, versions[spec.name]) for spec in (SEQUENCES, EVENTS, ITEMS))
         vocabulary = read_vocabulary(items, tables.read(EVENT_TYPES), reserved_buckets(tables))
         return cls(sequences, events.where(F.col(EVENTS.source) == source), items, vocabulary)
+
+    def cut(self, split: str) -> Cut | None:
+        """Where the histories of a split end; None where it has nobody."""
+        return Cut.of(self._of(split))
 
     def users(self, split: str) -> JudgedUsers | None:
         """Who is judged on a split; None where it has nobody."""

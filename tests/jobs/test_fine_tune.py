@@ -14,7 +14,7 @@ from behavior_lib.inference.labels import LABEL_BUNDLE_FILES
 from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import build_model, save_model
-from behavior_lib.registry import CHALLENGER, SOURCE, START_MODEL, TAUGHT_BY, Registry
+from behavior_lib.registry import CHALLENGER, SOURCE, START_MODEL, TAUGHT_BY, TRAIN_CUT, Registry
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.tables import EVENT_TYPES, ITEMS
 from tests.jobs.small_source import YAML, failure, line
@@ -171,4 +171,11 @@ def test_what_cannot_be_is_one_sentence(shop, shop_of_labels, registry):
     assert (code, sentence) == (
         2,
         "a refit has learned from what follows the cut in fine_tune.model: 1; ask on test: fine_tune.split=test",
+    )
+    client = MlflowClient(f"sqlite:///{shop.root / 'var' / 'mlflow.db'}")
+    client.set_model_version_tag("encoder", "1", TRAIN_CUT, "2017-05-02T00:00:00")
+    assert failure(shop.run("fine_tune", *words)) == (
+        2,
+        "a version has learned from what follows the cut in fine_tune.model: 'version 1 up to 2017-05-02T00:00:00,"
+        " asked as of 2017-05-01T00:00:00'; ask as of a later cut: split.test=…",
     )
