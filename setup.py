@@ -72,6 +72,7 @@ DEVELOP = [
     "pytrec_eval-terrier>=0.5.6,<1",  # trec_eval: a second implementation of the ranking metrics, for tests
     "ruff>=0.6,<1",
     *S3,
+    "torch-geometric>=2.5,<3",  # a second implementation of the graph layers, for tests
     "setuptools>=77,<85",
     *BOARD,
     "types-PyYAML>=6",
