@@ -5,8 +5,10 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from behavior_lib.errors import DataRefused
 from behavior_lib.inference.encoder import read_bundle
 from behavior_lib.registry import Registered, Registry
+from behavior_lib.spark.admission import Admission
 from behavior_lib.spark.embed import Serving, item_embeddings, user_embeddings
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
@@ -17,6 +19,8 @@ def run(job: Job) -> Summary:
     """Vectors of every user and item as of now, in place of those that the champion's version wrote before."""
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
     champion = registry.champion()
+    mend = "evaluate a model of this source first"
+    Admission(job.source.name, f"model {champion.name}", mend, job.progress.warn, DataRefused).check_origin(champion)
     inputs = {spec.name: job.tables.version(spec) for spec in (EVENTS, ITEMS, EVENT_TYPES)}
     extra = {"model_name": champion.name, "model_version": champion.version}
     if _is_done(job, champion, inputs[EVENTS.name]):

@@ -120,6 +120,8 @@ def test_versions_of_another_source_are_never_judged_here(shop, source, register
     two = shop.run("compare", log, NAME, "compare.models=[2,1]")
     assert failure(two) == (2, f"{another} compare.models: {told}")
     register.client.set_registered_model_alias("encoder", "champion", "1")
+    # Its rows of the other source's users would be replaced by these.
+    assert failure(shop.run("embed", log, NAME)) == (3, f"{another} model encoder: {told}")
     warned = shop.run("train", log, NAME)["stderr"]  # there are no sequences yet
     assert "the champion of encoder is of source mall: evaluate will refuse this model" in warned
     # Neither a challenger nor a champion: what it would win is the alias that the other source's jobs read.
