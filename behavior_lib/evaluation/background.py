@@ -17,6 +17,7 @@ from behavior_lib.evaluation.metrics import Ranks
 
 HEAD_SHARE, MIDDLE_SHARE = 0.01, 0.1  # of the catalogue, most popular first
 NOVEL, MISCALIBRATION = "novel", "miscalibration"
+COLD_USERS, COLD_ITEMS = "cold_users", "cold_items"
 _QUARTILES = (0.25, 0.5, 0.75)
 
 
@@ -25,11 +26,13 @@ class Background:
     """The state before the cut.
 
     popularity: int64 [V], events of each item; items without any are not of the catalogue. own: int64 CSR [n, V], how
-    often each judged user had each item. attributes: groups of items by the name of an attribute.
+    often each judged user had each item. has_past: bool [n], whether the user had any event, also one that names no
+    item of the catalogue. attributes: groups of items by the name of an attribute.
     """
 
     popularity: NDArray[np.int64]
     own: csr_array
+    has_past: NDArray[np.bool_]
     attributes: Mapping[str, Grouping] = field(default_factory=dict)
 
     @cached_property
@@ -118,23 +121,36 @@ class Background:
     def groups(self, ranks: Ranks) -> dict[str, NDArray[np.bool_]]:
         """Some of the targets by name, each bool [T].
 
-        repeat: items that the user has had; novel: all others. head, middle, tail: by `stratum`. history_q1 … q4:
-        all targets of the users whose events before the cut are among the fewest quarter …, quartiles by linear
-        interpolation; users with as many events are in the same, the lower one.
+        repeat: items that the user has had; novel: all others. head, middle, tail: by `stratum`, of the catalogue;
+        cold_items: what is not of it, and so a miss of every method. history_q1 … q4: all targets of the users whose
+        events before the cut are among the fewest quarter …, quartiles of those with a past by linear interpolation;
+        users with as many events are in the same, the lower one. cold_users: all targets of users without a past.
         """
         width = len(self.popularity)
         own = np.repeat(np.arange(self.own.shape[0]), np.diff(self.own.indptr)) * width + self.own.indices
-        is_own = np.isin(ranks.user * width + ranks.item, own)
         is_known = ranks.item < width
-        stratum = np.where(is_known, self.stratum[np.where(is_known, ranks.item, 0)], 2)
-        activity = self.own.sum(axis=1)
-        quarter = np.searchsorted(np.quantile(activity, _QUARTILES), activity)[ranks.user]
+        item = np.where(is_known, ranks.item, 0)
+        is_own = np.isin(ranks.user * width + ranks.item, own) & is_known
+        is_warm = is_known & (self.popularity[item] > 0)
+        quarter = self._quarter[ranks.user]
+        strata = enumerate(("head", "middle", "tail"))
         return {
-            "repeat": is_own & is_known,
-            NOVEL: ~(is_own & is_known),
-            **{name: stratum == number for number, name in enumerate(("head", "middle", "tail"))},
+            "repeat": is_own,
+            NOVEL: ~is_own,
+            **{name: is_warm & (self.stratum[item] == number) for number, name in strata},
+            COLD_ITEMS: ~is_warm,
             **{f"history_q{number + 1}": quarter == number for number in range(len(_QUARTILES) + 1)},
+            COLD_USERS: ~self.has_past[ranks.user],
         }
+
+    @property
+    def _quarter(self) -> NDArray[np.int64]:
+        """int64 [n]: 0 for the users with the fewest events … 3; -1 for those without a past."""
+        quarter = np.full(len(self.has_past), -1)
+        if self.has_past.any():
+            activity = self.own.sum(axis=1)[self.has_past]
+            quarter[self.has_past] = np.searchsorted(np.quantile(activity, _QUARTILES), activity)
+        return quarter
 
 
 def _mean(values: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behavior_lib.errors import DataRefused, GateNotPassed
-from behavior_lib.evaluation.background import Background
+from behavior_lib.evaluation.background import COLD_ITEMS, COLD_USERS, Background
 from behavior_lib.evaluation.baselines import Scorer
 from behavior_lib.evaluation.metrics import Metric, as_rows
 from behavior_lib.evaluation.ranking import Ranking, RankingMeter
@@ -78,18 +78,33 @@ class Verdict:
         return {f"{self.split}.{name}": value for name, value in {**ranked, **foretold}.items()}
 
     def as_lines(self) -> list[str]:
-        """The table of means that a person reads, and a last line that says which method wins and by how much."""
+        """The table of means that a person reads, how much of it has no past, and a last line that says which method
+        wins and by how much.
+        """
         names = [name for name in self.results[MODEL].metrics() if name.partition("@")[0] in _TOLD]
         lines = [f"{self.split}, {self.n_users} users".ljust(28) + "".join(name.rjust(13) for name in names)]
         for method, ranking in self.results.items():
             figures = ranking.metrics()
             lines.append(method.ljust(28) + "".join(f"{figures[name].value:13.4f}" for name in names))
+        lines += self._without_past()
         gain = self.difference(MODEL, self.best_baseline)
         error = "" if gain.standard_error is None else f" ± {gain.standard_error:.4f}"
         if self.foretold is not None:
             lines += self.foretold.as_lines()
         lines.append(f"{self.winner} wins: {MODEL} - {self.best_baseline} = {gain.value:+.4f}{error} NDCG@{self.k}")
         return lines
+
+    def _without_past(self) -> list[str]:
+        """A line where it is known what was before the cut."""
+        ranks, groups = self.results[MODEL].ranks, self.results[MODEL].groups
+        if not groups:
+            return []
+        n_users = len(np.unique(ranks.only(groups[COLD_USERS]).user))
+        n_targets = int(groups[COLD_ITEMS].sum())
+        return [
+            f"nothing before the cut: {n_users:,} of {self.n_users:,} users; {n_targets:,} of {len(ranks.item):,} "
+            "targets, which every method misses"
+        ]
 
     def as_rows(self, **columns: Any) -> list[dict[str, Any]]:
         """EVALUATIONS rows; `columns` are those that only the caller knows (model_name, model_version, …)."""

@@ -142,7 +142,8 @@ def baselines(
     left_out = tuple(named) if popularity.sum() > config.most_events else ()
     pairs = seen.groupBy(EVENTS.user_id, EVENTS.item_id).agg(F.count("*").alias(_COUNT)).join(numbers, EVENTS.item_id)
     attributes = groupings(items, config.calibration_attributes, n_items)
-    background = Background(popularity, _own_counts(pairs, sequences, users, n_items), attributes)
+    own = _own_counts(pairs, sequences, users, n_items)
+    background = Background(popularity, own, users.histories.length > 0, attributes)
     scorers: dict[str, Scorer] = {
         POPULARITY: Popularity(popularity),
         RECENT_POPULARITY: Popularity(recent),

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from mlflow import MlflowClient
 
-from behavior_lib.cli import main
+from behavior_lib.cli import load_job, main
+from behavior_lib.config.loader import load
+from behavior_lib.models.base import ModelSpec
+from behavior_lib.models.build import build_model, save_model
+from behavior_lib.registry import Registered, Registry
+from behavior_lib.spark.evaluation import read_vocabulary
+from behavior_lib.spark.job import Job, execute
 from behavior_lib.spark.tables import Tables
+from behavior_lib.tables import EVENT_TYPES, ITEMS
+from tests.conftest import DATA
+from tests.jobs.judged import LENGTH
 from tests.jobs.small_source import YAML
 
 
@@ -55,3 +66,50 @@ def source(shop: Shop) -> Callable[..., str]:
         return f"source={shop.root / 'shop.yaml'}"
 
     return write
+
+
+@pytest.fixture(scope="session")
+def warehouse(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Everything up to sequences, of the real slice. Returns the settings that name it."""
+    root = tmp_path_factory.mktemp("shop")
+    settings = [f"paths.raw={DATA}", f"paths.warehouse={root}/warehouse", f"paths.var={root}/var"]
+    for name in ("ingest", "sessionize", "build_sequences"):
+        execute(Job(name, load("test", name, settings)), load_job(name).run)
+    return settings
+
+
+@pytest.fixture
+def job(warehouse: list[str], request: pytest.FixtureRequest) -> Callable[[str], Job]:
+    """job(name) → one run of a job, with a registered model of the test's own."""
+    model = f"mlflow.model_name={request.node.name}"
+    return lambda name: Job(name, load("test", name, [*warehouse, model]))
+
+
+@pytest.fixture
+def new_version(job: Callable[[str], Job], tmp_path: Path) -> Callable[..., tuple[Registry, Registered]]:
+    """Registers an untrained model that knows all but the newest fifty items."""
+
+    def register(seed: int = 5, tags: Iterable[tuple[str, str]] = ()) -> tuple[Registry, Registered]:
+        run = job("evaluate")
+        config = run.config.mlflow
+        registry = Registry(config.tracking_uri, config.model_name)
+        vocabulary = read_vocabulary(run.tables.read(ITEMS), run.tables.read(EVENT_TYPES))
+        n_items = len(vocabulary.item_ids) - 50
+        spec = ModelSpec(
+            "transformer_repeat",
+            length=LENGTH,
+            window=32,
+            n_items=n_items,
+            n_event_types=4,
+            dimension=8,
+            heads=1,
+            layers=1,
+            objectives={"next_item": 1.0, "next_time": 1.0},
+        )
+        torch.manual_seed(seed)
+        save_model(build_model(spec, torch.arange(n_items) % 9), tmp_path / "checkpoint")
+        experiment = registry.experiment("behavior", config.artifacts)
+        run_id = MlflowClient(config.tracking_uri).create_run(experiment).info.run_id
+        return registry, registry.register(run_id, tmp_path / "checkpoint", vocabulary, dict(tags))
+
+    return register

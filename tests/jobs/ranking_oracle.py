@@ -13,7 +13,7 @@ with lines as (
     from lines where time >= $cut::timestamp and time < $until::timestamp group by user_id, basket_id
 ), targets as (
     select distinct user_id, item from lines join baskets using (user_id, basket_id)
-    where place = 1 and user_id in (select user_id from before)
+    where place = 1
 ), popular as (
     select item, count(*) as n, count(*) filter (time >= $cut::timestamp - interval 28 day) as n_recent
     from before group by item
@@ -43,6 +43,8 @@ with lines as (
     select method, user_id, item, avg(place) over (partition by method, user_id, score) as mid_rank from placed
 ), judged as (
     select methods.method, targets.user_id, own.n is not null as is_own,
+           targets.item not in (select item from popular) as is_cold,
+           targets.user_id not in (select user_id from before) as is_new,
            coalesce(ranked.mid_rank, 'inf'::double) as mid_rank
     from targets cross join (select distinct method from long) as methods
     left join ranked on (ranked.method, ranked.user_id, ranked.item) = (methods.method, targets.user_id, targets.item)
@@ -50,8 +52,9 @@ with lines as (
 ), parts as (
     select judged.*, k, part, row_number() over (partition by method, user_id, k, part order by mid_rank) as n_until
     from judged cross join (values (1), (5), (10), (20)) as places(k)
-    cross join (values ('', null), ('|repeat', true), ('|novel', false)) as parts(part, wanted)
-    where wanted is null or wanted = is_own
+    cross join (values (''), ('|repeat'), ('|novel'), ('|cold_items'), ('|cold_users')) as parts(part)
+    where case part when '|repeat' then is_own when '|novel' then not is_own when '|cold_items' then is_cold
+                    when '|cold_users' then is_new else true end
 ), tied as (
     select *, avg(n_until) over (partition by method, user_id, k, part, mid_rank) as n_up_to from parts
 ), users as (

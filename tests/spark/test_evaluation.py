@@ -51,7 +51,10 @@ def seen(spark):
         }
         for index, name in enumerate(since, 3)
     ]
-    users = JudgedUsers(np.array(["u", "v"], dtype=object), None, np.array([[3], [4]]), CUT)
+    number = np.array([[3, 3, 4, 2, 2], [0] * 5], np.int32)
+    value, length = number.astype(np.float32), np.array([5, 0], np.int32)
+    histories = Histories(number, number, number, value, length, unknown_times(2))
+    users = JudgedUsers(np.array(["u", "v"], dtype=object), histories, np.array([[3], [4]]), CUT)
     sequences = spark.range(1).select(F.explode(F.array(F.lit("u"), F.lit("v"))).alias(SEQUENCES.user_id))
     return rows_frame(spark, EVENTS, rows), rows_frame(spark, ITEMS, items), sequences, users
 
@@ -84,6 +87,12 @@ def test_what_was_seen_is_grouped_by_popularity_and_attribute(seen):
     past = {name: grouping.of_counts(background.own).tolist() for name, grouping in background.groupings.items()}
     # By index: "a", 3, is the one item of the head; the values are in the order of cola, tea.
     assert past == {"miscalibration": [[2, 0, 1], [0, 0, 0]], "miscalibration_kind": [[0, 2, 1], [0, 0, 0]]}
+
+
+def test_who_has_no_event_before_the_cut_has_no_past(seen):
+    background = baselines(*seen, 6, EvaluateConfig(baselines=[])).background
+    assert background.has_past.tolist() == [True, False]
+    assert background.own.toarray().tolist() == [[0, 0, 0, 2, 1, 0], [0] * 6]
 
 
 def test_too_many_events_leave_out_what_needs_them_all(seen):

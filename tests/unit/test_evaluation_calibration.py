@@ -45,7 +45,8 @@ def case():
     own = random.integers(0, 4, (N, V)) * (random.random((N, V)) < 0.2) * (popularity > 0)
     own[4] = 0
     kinds = random.integers(0, 4, V)
-    return random.random((N, V)), Background(popularity, csr_array(own), {"kind": Grouping(kinds)}), kinds
+    background = Background(popularity, csr_array(own), own.sum(axis=1) > 0, {"kind": Grouping(kinds)})
+    return random.random((N, V)), background, kinds
 
 
 def judged(scores, background):

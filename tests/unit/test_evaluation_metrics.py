@@ -29,8 +29,10 @@ def case(seed, levels):
     popularity[:3] = 0
     sets = [random.choice(np.arange(3, V + 2), random.integers(1, 14), replace=False) for _ in range(N)]
     own = random.integers(0, 4, (N, V)) * (random.random((N, V)) < 0.3) * (popularity > 0)
-    own[0] = 0
-    return scores, sets, Background(popularity, csr_array(own))
+    own[[0, 3, 8]] = 0
+    has_past = np.ones(N, dtype=bool)
+    has_past[[3, 8]] = False  # 0 had something that is not of the catalogue
+    return scores, sets, Background(popularity, csr_array(own), has_past)
 
 
 def judged(scores, sets, background, k=10, more_k=()):
@@ -121,11 +123,15 @@ def test_metrics_of_a_group_are_those_of_its_targets_alone():
     head, middle = set(known[: math.ceil(len(known) / 100)]), set(known[: math.ceil(len(known) / 10)])
     groups["head"] = lambda user, item: item in head
     groups["middle"] = lambda user, item: item in middle - head
-    groups["tail"] = lambda user, item: item not in middle
-    events = own.sum(axis=1)
-    edges = [-1, *np.percentile(events, [25, 50, 75]), math.inf]
+    groups["tail"] = lambda user, item: item in set(known) - middle
+    groups["cold_items"] = lambda user, item: item not in known
+    events, had = own.sum(axis=1), set(range(N)) - {3, 8}
+    edges = [-1, *np.percentile([events[user] for user in had], [25, 50, 75]), math.inf]
     for number in range(4):
-        groups[f"history_q{number + 1}"] = lambda user, item, n=number: edges[n] < events[user] <= edges[n + 1]
+        groups[f"history_q{number + 1}"] = lambda user, item, n=number: (
+            user in had and edges[n] < events[user] <= edges[n + 1]
+        )
+    groups["cold_users"] = lambda user, item: user not in had
     found = result.all_metrics()
     for group, belongs in groups.items():
         values = []
@@ -140,6 +146,34 @@ def test_metrics_of_a_group_are_those_of_its_targets_alone():
             assert metric.value == pytest.approx(figures.mean(), abs=1e-12)
             assert metric.standard_error == pytest.approx(figures.std(ddof=1) / len(values) ** 0.5, abs=1e-12)
     assert {name.partition("|")[2] for name in found if "|" in name} == {*groups, "among_new"}
+
+
+def test_what_has_no_past_stands_by_itself():
+    """Items 3, 4 and 5 were had, 6 was not, 9 has no number yet; the second user is new."""
+    popularity = np.array([0, 0, 0, 5, 2, 1, 0])
+    own = csr_array((np.array([3]), (np.array([0]), np.array([3]))), shape=(2, 7))
+    meter = RankingMeter(2, popularity > 0, (), Background(popularity, own, np.array([True, False])))
+    meter.add(np.tile(popularity.astype(float), (2, 1)), np.array([[3, 6, 9], [4, 6, 0]]))
+    found = meter.result().all_metrics()
+    told = {
+        group: (found[f"recall@2|{group}"].value, found[f"recall@2|{group}"].n_users)
+        for group in ("cold_users", "cold_items", "history_q1", "head", "middle")
+        if f"recall@2|{group}" in found
+    }
+    # Of one catalogue of three the most popular is the head, which leaves nothing in the middle.
+    assert told == {"cold_users": (0.5, 1), "cold_items": (0, 2), "history_q1": (1 / 3, 1), "head": (1, 1)}
+    assert (found["ndcg@2|cold_items"].value, found["recall@2|tail"].value) == (0, 1)
+    assert "recall@2|history_q2" not in found
+
+
+def test_where_nobody_has_a_past_there_are_no_quarters():
+    popularity = np.array([0, 0, 0, 5, 2])
+    nobody = Background(popularity, csr_array((2, 5), dtype=np.int64), np.zeros(2, dtype=bool))
+    meter = RankingMeter(1, popularity > 0, (), nobody)
+    meter.add(np.tile(popularity.astype(float), (2, 1)), np.array([[3], [4]]))
+    found = meter.result().all_metrics()
+    assert (found["recall@1|cold_users"].value, found["recall@1|cold_users"].n_users) == (0.5, 2)
+    assert not [name for name in found if "history" in name]
 
 
 @pytest.mark.parametrize("levels", [None, 12, 3])
