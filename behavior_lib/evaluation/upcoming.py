@@ -92,7 +92,7 @@ def _over_all(part: str, truth: NDArray[Any], said: NDArray[Any]) -> tuple[str, 
 
 
 def guesses(histories: Histories) -> dict[str, Instants]:
-    """What the past alone would say, by method. histories: of n users, each with an event.
+    """What the past alone would say, by method. histories: of n users, one at least, each with an event.
 
     typical: the type that most events of all users have, the medians of their gaps between instants and of the values
     of instants. own_typical: the same of each user's own past. previous: what the user's newest instant was, by its

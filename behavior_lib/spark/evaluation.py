@@ -202,7 +202,7 @@ def _als(
     item_factors = np.zeros((len(popularity), vectors.shape[1]), dtype=np.float32)
     item_factors[items[ITEMS.item_index]] = vectors
     user_factors = np.full((len(users.user_ids), vectors.shape[1]), np.nan, dtype=np.float32)
-    user_factors[rows] = np.reshape(found[FACTORS].to_list(), (len(rows), -1))
+    user_factors[rows] = np.reshape(found[FACTORS].to_list(), (len(rows), vectors.shape[1]))
     return Factors(user_factors, item_factors, popularity)
 
 

@@ -73,7 +73,7 @@ class Evidence:
     def foretold(self, split: str, encoder: Encoder, users: JudgedUsers) -> Foretold | None:
         """What a model says of the users' next instants, beside what they did and guesses of their past.
 
-        None where the model has learned nothing of it.
+        None where the model has learned nothing of it, and where no user with a past has one.
         """
         histories = Renumbering.between(self.vocabulary, encoder.vocabulary).histories(users.histories)
         said = encoder.foretold(histories)
@@ -82,6 +82,8 @@ class Evidence:
         rows, truth = next_instants(self.events, self._of(split), users.user_ids, encoder.vocabulary)
         has_past = histories.length[rows] > 0  # without one there is nothing to tell from
         rows, truth = rows[has_past], {part: each[has_past] for part, each in truth.items()}
+        if not len(rows):
+            return None
         of_model = {part: each[rows] for part, each in said.items()}
         return Foretold(truth, {MODEL: of_model, **guesses(histories.rows(rows))})
 

@@ -134,6 +134,15 @@ def test_als_scores_by_dot_products_and_popularity(seen, tmp_path):
     assert scores[1, 3] == scores[1, 4] > scores[1, 5]  # nothing was had: popularity
 
 
+def test_als_knows_popularity_where_no_judged_user_has_a_past(seen, tmp_path):
+    events, items, sequences, users = seen
+    only = replace(users, user_ids=users.user_ids[1:], histories=users.histories.rows(slice(1, 2)))
+    config = EvaluateConfig(baselines=[ALS], checkpoints=str(tmp_path))
+    new = sequences.where(sequences.user_id == "v")
+    scores = baselines(events, items, new, only, 6, config).scorers[ALS](slice(0, 1))
+    assert scores[0, 3] == scores[0, 4] > scores[0, 5]
+
+
 def test_vectors_of_a_model_stand_at_the_numbers_of_the_tables():
     """The model has numbered the items otherwise, knows "a" and "c", and has no name for "b"."""
     tables = Vocabulary.from_pairs([("a", 3), ("b", 4), ("c", 5)], [("buy", 3)])

@@ -97,3 +97,11 @@ def test_a_model_is_judged_on_what_it_says_beside_guesses(spark, events):
     assert metrics["typical"]["next_type_accuracy"].value == 0.5
     assert found.truth["next_type"].tolist() == [3, 4]
     assert evidence.foretold("test", Told(), users) is None
+
+
+def test_where_nobody_has_a_past_nothing_is_foretold(spark, events):
+    """Of "u" and "v" the events before the cut are not known to the model either."""
+    none = np.zeros((4, 2), np.int32)
+    histories = Histories(none, none, none, none.astype(np.float32), np.zeros(4, np.int32), unknown_times(4))
+    users = JudgedUsers(USERS, histories, np.zeros((4, 1), np.int32), CUT)
+    assert Evidence(rows(spark), events, None, NAMES).foretold("test", Told("next_time"), users) is None
