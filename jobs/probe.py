@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from behavior_lib.config.keys import nearest
 from behavior_lib.config.schema import SplitKind
-from behavior_lib.config.source import ACTIVE, SPEND
+from behavior_lib.config.source import FUTURE
 from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.evaluation.clustering import cluster, objection
 from behavior_lib.evaluation.probes import Label, Plan, Probed, probe
@@ -25,8 +25,6 @@ from behavior_lib.spark.probes import Gathered, gather
 from behavior_lib.spark.splits import cuts, newest_event
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS
 from behavior_lib.tables.sequences import TEST, VALIDATION
-
-FUTURE = (ACTIVE, SPEND)
 
 
 def run(job: Job) -> Summary:

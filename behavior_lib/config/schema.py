@@ -140,7 +140,7 @@ class ProbeConfig:
 
     model: str = "champion"  # version or alias of mlflow.model_name
     split: str = "test"  # or validation: whose cut; features know the events before it, future labels those after it
-    horizon_days: int = 28  # of future labels, from the cut on
+    horizon_days: int = 28  # of future labels, from the cut on; who was here in as many before it can churn
     leave_out: list[str] = field(default_factory=list)  # labels that are not judged
     folds: int = 5
     inner_folds: int = 5  # of what a fold leaves: they choose the learner and its setting

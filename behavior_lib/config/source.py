@@ -34,8 +34,9 @@ CANONICAL = (
 FORMATS = ("json", "csv", "parquet", "delta", "text", "orc", "avro", "xml")
 SKIP_CHANGES = "skipChangeCommits"  # the one option of format delta, by the name that Delta's streams have for it
 REQUIRED = (EVENTS.user_id, EVENTS.event_type, EVENTS.event_time)
-# Labels of users that `probe` makes of the events after a cut, whatever the source. Churn is ACTIVE turned round.
-ACTIVE, SPEND = "active", "spend"
+# Labels of users that `probe` makes of the events after a cut, whatever the source.
+ACTIVE, SPEND, CHURN = "active", "spend", "churn"
+FUTURE = (ACTIVE, SPEND, CHURN)
 IMPUTATIONS = ("mean", "median", "mode")
 _TESTS = ("keep_if", "required", "range", "allowed", "pattern", "outlier", "robot")
 
@@ -280,7 +281,7 @@ def _check_users(users: UsersConfig | None, where: str) -> None:
             "users has no labels", where=where, mend="give users.labels a name and a Spark SQL expression"
         )
     for name in users.names:
-        if name in (ACTIVE, SPEND):
+        if name in FUTURE:
             mend = "call it otherwise: that name is of what comes after the cut"
             raise ConfigError(f"users.labels.{name} is no name for a label", where=where, mend=mend)
         if users.names.count(name) > 1:

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from behavior_lib.config.schema import ProbeConfig
-from behavior_lib.config.source import ACTIVE, SPEND
+from behavior_lib.config.source import ACTIVE, CHURN, SPEND
 from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.evaluation.probes import Label
 from behavior_lib.evaluation.probes_features import Panel, UserEvents, aggregates
@@ -34,17 +34,22 @@ class Gathered:
 
 
 def future_labels(events: DataFrame, cut: datetime, days: int) -> DataFrame:
-    """user_id, ACTIVE (1.0) and SPEND of every user with an event in the `days` from the cut on.
+    """user_id, ACTIVE, SPEND and CHURN of every user with an event in the `days` before the cut or in those from it on.
 
-    SPEND is log(1 + the sum of their values), 0 where that sum is not positive. Users who are not in it have 0 of both.
+    ACTIVE: 1.0 for a user with an event from the cut on, else 0.0. SPEND: log(1 + the sum of the values from the cut
+    on), 0 where that sum is not positive. CHURN: of those with an event in the days before, 1.0 for whom none comes
+    after, else 0.0; null for others. Users who are not in it have 0 of ACTIVE and SPEND, and no CHURN.
     events: EVENTS rows.
     """
-    time = F.col(EVENTS.event_time)
-    after = events.where((time >= F.lit(cut)) & (time < F.lit(cut + timedelta(days=days))))
+    time, span = F.col(EVENTS.event_time), timedelta(days=days)
+    near = events.where((time >= F.lit(cut - span)) & (time < F.lit(cut + span)))
+    is_after = time >= F.lit(cut)
+    came, stays = F.bool_or(~is_after), F.bool_or(is_after)
     # Decimal: a sum of doubles depends on the order of its terms.
-    total = F.sum(F.col(EVENTS.value).cast("decimal(38,9)")).cast("double")
+    total = F.sum(F.when(is_after, F.col(EVENTS.value)).cast("decimal(38,9)")).cast("double")
     spend = F.log1p(F.greatest(F.coalesce(total, F.lit(0.0)), F.lit(0.0)))
-    return after.groupBy(EVENTS.user_id).agg(F.lit(1.0).alias(LABEL + ACTIVE), spend.alias(LABEL + SPEND))
+    figures = {ACTIVE: stays.cast("double"), SPEND: spend, CHURN: F.when(came, (~stays).cast("double"))}
+    return near.groupBy(EVENTS.user_id).agg(*(figure.alias(LABEL + name) for name, figure in figures.items()))
 
 
 def gather(
@@ -52,8 +57,8 @@ def gather(
 ) -> Gathered:
     """Users as they stood at the cut, and their labels. events: the source's EVENTS rows, also those after the cut.
 
-    Only the labels ACTIVE and SPEND look at or after the cut. The events of the chosen users come to the driver, some
-    100 bytes each. Raises DataRefused where nobody has an event before the cut, ConfigError where there are more than
+    Only the labels of FUTURE look at or after the cut. The events of the chosen users come to the driver, some 100
+    bytes each. Raises DataRefused where nobody has an event before the cut, ConfigError where there are more than
     `probe.most_events`.
     """
     before = events.where(F.col(EVENTS.event_time) < F.lit(cut))
@@ -75,7 +80,7 @@ def gather(
         np.stack(list(figures.values()), axis=1),
         history.item_counts(),
     )
-    is_binary = {**({} if known is None else known.is_binary), ACTIVE: True, SPEND: False}
+    is_binary = {**({} if known is None else known.is_binary), ACTIVE: True, SPEND: False, CHURN: True}
     class_of = {} if known is None else known.class_of
     told = (
         Label(name, facts[LABEL + name].to_numpy(np.float64), binary, class_of.get(name))

@@ -32,7 +32,7 @@ def probe_job(warehouse, registry, *settings):
     return Job("probe", load("test", "probe", [*warehouse, *names, *settings]))
 
 
-def test_probes_tell_what_comes_after_the_cut(warehouse, new_version, capsys):
+def test_probes_tell_what_comes_after_the_cut(warehouse, new_version):
     registry, version = new_version()
     asked = probe_job(warehouse, registry, "probe.leave_out=[spend]", "probe.clusters=4")
     told = run(asked)
@@ -40,20 +40,28 @@ def test_probes_tell_what_comes_after_the_cut(warehouse, new_version, capsys):
     in_mlflow = {name.removeprefix("probe.test."): value for name, value in logged.items() if "probe" in name}
     assert in_mlflow == {name.replace("+", "_and_"): value for name, value in told["metrics"].items()}
     files = str(DATA / "complete_journey" / "transactions" / "*" / "*.json.gz")
-    n_users, n_active = duckdb.execute(
-        """select count(*) filter (first < '2017-12-01'), count(*) filter (first < '2017-12-01' and is_active) from (
-               select household_id, min(transaction_timestamp::timestamp) as first,
-                      bool_or(transaction_timestamp::timestamp between '2017-12-01' and '2017-12-28 23:59:59')
-                          as is_active
-               from read_json(?) group by household_id)""",
+    n_users, n_active, n_near, n_churned = duckdb.execute(
+        """with lines as (
+               select household_id, transaction_timestamp::timestamp as time from read_json(?)
+           ), users as (
+               select min(time) < '2017-12-01' as is_asked,
+                      bool_or(time between '2017-12-01' and '2017-12-28 23:59:59') as is_active,
+                      bool_or(time >= '2017-11-03' and time < '2017-12-01') as is_near
+               from lines group by household_id
+           )
+           select count(*), count(*) filter (is_active), count(*) filter (is_near),
+                  count(*) filter (is_near and not is_active) from users where is_asked""",
         [files],
     ).fetchone()
-    found = told["probes"]["active"]
+    found, churn = told["probes"]["active"], told["probes"]["churn"]
     assert (told["cut"], found["users"], found["true"]) == ("2017-12-01T00:00:00", n_users, n_active)
+    assert (churn["users"], churn["true"]) == (n_near, n_churned)
+    assert n_churned < n_users - n_active
+    assert set(churn["features"]["vectors"]) == {"auc", "accuracy", "f1", "learners"}
     assert set(found["features"]) == {"vectors", "aggregates", "tf_idf", "vectors+aggregates+tf_idf", "majority"}
     assert told["metrics"]["active.majority.auc"] == 0.5
     assert told["metrics"]["active.vectors.auc"] == found["features"]["vectors"]["auc"]["value"]
-    assert set(told["probes"]) == {"active"}
+    assert set(told["probes"]) == {"active", "churn"}
     assert set(told["left_out"]) == {"age_55_or_more", "income_75k_or_more", "household_of_3_or_more"}
     assert told["left_out"]["age_55_or_more"] == "1 users for whom it is true, and 4 are needed"
     assert told["tables"].keys() == {"pipeline_runs"}
@@ -62,6 +70,9 @@ def test_probes_tell_what_comes_after_the_cut(warehouse, new_version, capsys):
     assert set(of_clusters) == {f"clusters.{name}.{figure}" for name in ("vectors", "shuffled") for figure in figures}
     assert all(-1 <= value <= 1 for value in of_clusters.values())
 
+
+def test_what_cannot_be_asked_is_refused(warehouse, new_version, capsys):
+    registry, _ = new_version()
     refused = {
         "probe.leave_out=[spent]": r"no such label in probe.leave_out: 'spent'; did you mean spend\?",
         "probe.split=train": "no such split in probe.split: 'train'; give test or validation",
@@ -75,7 +86,9 @@ def test_probes_tell_what_comes_after_the_cut(warehouse, new_version, capsys):
             run(probe_job(warehouse, registry, setting))
     with pytest.raises(DataRefused, match=r"no label can be judged in source .*household_of_3_or_more', 'active'"):
         run(probe_job(warehouse, registry, "split.kind=leave_one_out", "probe.leave_out=[spend]"))
-    assert "active is not judged: the model has learned from events after the cut" in capsys.readouterr().err
+    warned = capsys.readouterr().err
+    for name in ("active", "churn"):
+        assert f"{name} is not judged: the model has learned from events after the cut" in warned
     registry, refit = new_version(tags=[(TAUGHT_BY, REFIT)])
     with pytest.raises(ConfigError, match=rf"a refit has learned from what follows the cut .*: {refit.version}"):
         run(probe_job(warehouse, registry, f"probe.model={refit.version}", "probe.split=validation"))
@@ -94,7 +107,7 @@ def test_probes_judge_the_labels_of_the_source(warehouse, new_version, tmp_path,
     labels = {"busy": "cast(busy as boolean)", "n_lines": "cast(n as int)"}
     users = {"format": "csv", "path": str(tmp_path / "users.csv"), "options": {"header": "true"}, "user_id": "id"}
     (tmp_path / "shop.yaml").write_text(yaml.safe_dump({**source, "users": {**users, "labels": labels}}))
-    chosen = (f"source={tmp_path / 'shop.yaml'}", "probe.leave_out=[active,spend]", "probe.split=validation")
+    chosen = (f"source={tmp_path / 'shop.yaml'}", "probe.leave_out=[active,spend,churn]", "probe.split=validation")
     chosen += ("probe.clusters=9",)
     probes = run(probe_job(warehouse, registry, *chosen))["probes"]
     assert "9 clusters are not judged: 48 users, and 90 are needed (probe.clusters)" in capsys.readouterr().err
@@ -122,9 +135,12 @@ def test_probes_know_users_as_they_stood_at_the_cut(warehouse, job, new_version)
     np.testing.assert_allclose(one.panel.vectors, other.panel.vectors, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(one.panel.aggregates, other.panel.aggregates)
     np.testing.assert_array_equal(one.panel.counts.toarray(), other.panel.counts.toarray())
-    (active, spend), (all_active, more) = one.labels, other.labels
+    (active, spend, churn), (all_active, more, none_churned) = one.labels, other.labels
     assert 0 < active.values.mean() < all_active.values.mean() == 1
     assert (more.values > spend.values).all()
+    assert 0 < np.nanmean(churn.values) < 1
+    assert np.nanmax(none_churned.values) == 0
+    np.testing.assert_array_equal(np.isnan(churn.values), np.isnan(none_churned.values))
 
     predicted, histories = predict(job("probe"), registry, cut)
     place = {user: row for row, user in enumerate(one.panel.user_ids)}

@@ -99,12 +99,19 @@ def test_what_comes_after_the_cut_is_told_to_the_microsecond(events):
             event("u1", "2017-05-07T23:59:59.999999", value=None),
             event("u1", "2017-05-08T00:00:00", value=100.0),
             event("u2", "2017-05-02T00:00:00", value=-5.0),
-            event("u3", "2017-04-30T00:00:00", value=1.0),
+            event("u3", "2017-04-24T00:00:00", value=1.0),
+            event("u4", "2017-04-23T23:59:59.999999", value=1.0),
+            event("u4", "2017-05-08T00:00:00", value=1.0),
         ),
         CUT,
         7,
     )
-    assert rows(future) == {"u1": (1.0, pytest.approx(math.log(4.5))), "u2": (1.0, 0.0)}
+    # Who was not here in the week before cannot stay away: of "u2" no churn is known, and of "u4" nothing.
+    assert rows(future) == {
+        "u1": (1.0, pytest.approx(math.log(4.5)), 0.0),
+        "u2": (1.0, 0.0, None),
+        "u3": (0.0, 0.0, 1.0),
+    }
 
 
 def test_users_with_labels_come_first_and_others_are_drawn(spark, events, users):

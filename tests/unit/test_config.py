@@ -172,8 +172,8 @@ def test_a_source_is_read_with_its_defaults(tmp_path: Path):
         ),
         (
             "key:",
-            "users: {format: csv, path: x, user_id: y, labels: {spend: z}}\nkey:",
-            "users.labels.spend is no name for a label in source shop.yaml; call it otherwise",
+            "users: {format: csv, path: x, user_id: y, labels: {churn: z}}\nkey:",
+            "users.labels.churn is no name for a label in source shop.yaml; call it otherwise",
         ),
         (
             "key:",
