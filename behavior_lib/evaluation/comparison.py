@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from behavior_lib.evaluation.metrics import Metric
+from behavior_lib.evaluation.metrics import SURE, Metric
 from behavior_lib.evaluation.ranking import Ranking
 
 
@@ -37,9 +37,9 @@ class Comparison:
         }
 
     def as_table(self) -> Table:
-        """The headline's metrics, one a line; a star stands at a difference of more than twice its error."""
+        """The headline's metrics, one a line; a star stands at a difference that is told from 0."""
         n_users = self.results[self.first].n_users
-        caption = f"differences from {self.first}, user by user; *: more than twice the standard error"
+        caption = f"differences from {self.first}, user by user; {SURE}"
         table = Table(title=f"{self.split}, {n_users:,} users", title_justify="left", caption=caption)
         table.add_column("metric")
         for model in self.results:
@@ -66,8 +66,7 @@ def with_error(metric: Metric | None) -> str:
 
 
 def signed(difference: Metric | None) -> str:
-    """The same of a difference, with its sign, and a star where it is more than twice its error."""
+    """The same of a difference, with its sign, and a star where it is told from 0."""
     if difference is None:
         return ""
-    is_sure = difference.standard_error is not None and abs(difference.value) > 2 * difference.standard_error
-    return ("+" if difference.value >= 0 else "") + with_error(difference) + (" *" if is_sure else "")
+    return ("+" if difference.value >= 0 else "") + with_error(difference) + (" *" if difference.is_sure else "")

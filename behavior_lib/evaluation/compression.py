@@ -13,6 +13,7 @@ from behavior_lib.config.keys import nearest
 from behavior_lib.errors import ConfigError
 from behavior_lib.evaluation.comparison import Comparison, signed, with_error
 from behavior_lib.evaluation.judge import MODEL
+from behavior_lib.evaluation.metrics import SURE
 from behavior_lib.evaluation.ranking import Scores
 
 Vectors = NDArray[np.float32]
@@ -119,12 +120,12 @@ class Kept:
         return {name: value / whole for name, value in ndcg.items()} if whole else {}
 
     def as_table(self) -> Table:
-        """A line a codec, and one for the whole model; a star stands at a difference of more than twice its error."""
+        """A line a codec, and one for the whole model; a star stands at a difference that is told from 0."""
         results, differences, left = self.comparison.results, self.comparison.differences(), self.left()
         first = self.comparison.first
         metric = f"ndcg@{results[first].ks[0]}"
         title = f"{self.comparison.split}, {results[first].n_users:,} users, ranked by vectors and popularity"
-        caption = f"left: of {first}; difference: from it, user by user; *: more than twice the standard error"
+        caption = f"left: of {first}; difference: from it, user by user; {SURE}"
         table = Table(title=title, title_justify="left", caption=caption)
         for name in ("vectors", "bytes", metric, "left", "difference"):
             table.add_column(name, justify="left" if name == "vectors" else "right")

@@ -9,6 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+SURE = "*: told from 0 by Student's t at 95 %; never from one value, or from values that are all alike"
+
+_ROUNDING = 1e-9  # of a mean: the deviation of equal numbers need not be exactly 0
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,22 @@ class Metric:
         known = values[~np.isnan(values)]
         error = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else None
         return cls(float(known.mean()) if len(known) else float("nan"), error, len(known))
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the mean is told from 0: `is_sure`."""
+        return is_sure(self.value, self.standard_error, self.n_users)
+
+
+def is_sure(mean: float, standard_error: float | None, n: int) -> bool:
+    """Whether a mean of n values is told from 0: it is further off than the error times the .975 quantile of Student's
+    t with n - 1 degrees of freedom (1.96 for many values, 12.7 for two).
+
+    Never where n < 2, or where the error is not known or 0: values that are all alike say nothing of their spread.
+    """
+    if n < 2 or standard_error is None or standard_error <= _ROUNDING * abs(mean):
+        return False
+    return bool(abs(mean) > stdtrit(n - 1, 0.975) * standard_error)
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,11 @@ class Probed:
         return len(self.label.known)
 
     @property
+    def n_folds(self) -> int:
+        """Folds of all repeats, which every estimate is a mean over."""
+        return len(self.scores[MAJORITY][self.headline])
+
+    @property
     def headline(self) -> str:
         """The metric that decides."""
         return headline(self.label.is_binary)

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from behavior_lib.evaluation.metrics import SURE, is_sure
 from behavior_lib.evaluation.probes import BASELINES, Estimate, Probed
 
 
 def as_table(found: Sequence[Probed], title: str) -> Table:
     """A line a label and kind of features; the metric that decides stands first, then the others.
 
-    With ± stands the standard error; a star stands at a difference of more than twice its error.
+    With ± stands the standard error; a star stands at a difference that is told from 0.
     """
-    caption = "difference: from the best baseline, fold by fold; *: more than twice the standard error"
+    caption = f"difference: from the best baseline, fold by fold; {SURE}"
     table = Table(title=title, title_justify="left", caption=caption)
     for name in ("label", "users", "features", "figure", "others", "difference", "learner"):
         table.add_column(name, justify="right" if name in ("users", "figure", "difference") else "left")
@@ -29,7 +30,7 @@ def as_table(found: Sequence[Probed], title: str) -> Table:
                 name + mark,
                 f"{probed.headline} {_text(by_metric[probed.headline])}",
                 ", ".join(others),
-                "" if name in BASELINES else _signed(differences[name]),
+                "" if name in BASELINES else _signed(differences[name], probed.n_folds),
                 max(probed.chosen[name], key=lambda learner: probed.chosen[name][learner]),
                 end_section=number == len(figures) - 1,
             )
@@ -46,6 +47,6 @@ def _text(estimate: Estimate) -> str:
     return f"{estimate.value:.3f} ± {estimate.standard_error:.3f}"
 
 
-def _signed(estimate: Estimate) -> str:
-    is_sure = abs(estimate.value) > 2 * estimate.standard_error
-    return ("+" if estimate.value >= 0 else "") + _text(estimate) + (" *" if is_sure else "")
+def _signed(estimate: Estimate, n_folds: int) -> str:
+    star = " *" if is_sure(estimate.value, estimate.standard_error, n_folds) else ""
+    return ("+" if estimate.value >= 0 else "") + _text(estimate) + star

@@ -5,9 +5,11 @@ from io import StringIO
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy.stats import ttest_1samp
 
-from behavior_lib.evaluation.comparison import Comparison
+from behavior_lib.evaluation.comparison import Comparison, signed
 from behavior_lib.evaluation.judge import rank_methods
+from behavior_lib.evaluation.metrics import Metric
 
 CATALOGUE = np.arange(8) > 2
 TARGETS = np.array([[3], [4], [5], [6]])
@@ -56,6 +58,34 @@ def test_the_table_has_figures_and_differences(comparison):
     ]  # fmt: skip
     assert rows["coverage@1"] == ["0.4000", "0.8000", "", "0.4000", ""]
     assert printed(comparison)[0].strip() == "test, 4 users"
+
+
+@pytest.mark.parametrize(
+    ("values", "has_star"),
+    [
+        ([0.010, 0.012], False),  # eleven errors, and 12.706 are needed
+        ([0.01199, 0.012], True),
+        ([0.004, 0.012, 0.020], False),  # 2.6 errors of 4.303
+        ([0.010, 0.012, 0.014], True),  # 10.4 errors
+        ([-0.010, -0.012, -0.014], True),
+        ([0.5, 0.5], False),
+        ([0.1, 0.1, 0.1], False),  # their deviation is 1.7e-17
+        ([0.5, np.nan], False),
+        ([np.nan], False),
+        ([1.0] * 10 + [0.0] * 30, True),  # 3.6 errors of 2.023
+    ],
+)
+def test_a_star_is_at_what_student_s_t_tells_from_zero(values, has_star):
+    difference = Metric.over_users(np.array(values))
+    assert signed(difference).endswith(" *") is has_star
+    known = np.array(values)[~np.isnan(values)]
+    if len(set(known)) > 1:
+        assert (ttest_1samp(known, 0).pvalue < 0.05) == has_star
+
+
+def test_the_legend_says_what_the_star_is(comparison):
+    told = " ".join(line.strip() for line in printed(comparison))
+    assert "*: told from 0 by Student's t at 95 %; never from one value, or from values that are all alike" in told
 
 
 def test_what_is_beyond_two_errors_has_a_star():
