@@ -76,12 +76,18 @@ def _as_signs(vectors: Vectors) -> Vectors:
     return np.asarray(np.where(vectors < 0, -scale, scale), dtype=np.float32)
 
 
+def _of_length_1(vectors: Vectors) -> Vectors:
+    """Each divided by its length; one of length 0 stays so."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(length > 0, length, 1), dtype=np.float32)
+
+
 @dataclass(frozen=True)
 class VectorScorer:
     """score(u, j) = f x_u · y_j + a_j: vectors and popularity, without a model's paths.
 
     users: float32 [n, d]. items: float32 [m, d], of the items at `index`, int64 [m]; n_items: V, all others being no
-    candidates. factor: f. addend: float32 [m], a.
+    candidates. factor: f. addend: float32 [m], a. is_cosine: whether vectors have length 1 (or 0).
     """
 
     users: Vectors
@@ -90,6 +96,7 @@ class VectorScorer:
     n_items: int
     factor: float
     addend: Vectors
+    is_cosine: bool = False
 
     def __call__(self, rows: slice) -> Scores:
         """float32 [n, V], a Scorer."""
@@ -99,8 +106,14 @@ class VectorScorer:
         return scores
 
     def kept_by(self, codec: Codec) -> VectorScorer:
-        """The same of users and items that were kept so."""
-        return replace(self, users=codec.restore(self.users), items=codec.restore(self.items))
+        """The same of users and items that were kept so.
+
+        A part of a vector of length 1 is given that length again: so training compares parts (`model.prefixes`).
+        """
+        users, items = codec.restore(self.users), codec.restore(self.items)
+        if self.is_cosine and users.shape[1] < self.users.shape[1]:
+            users, items = _of_length_1(users), _of_length_1(items)
+        return replace(self, users=users, items=items)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from behavior_lib.inference.vocabulary import VOCABULARY_FILE, Vocabulary
 from behavior_lib.models.base import SequenceModel
 from behavior_lib.models.batch import Batch
 from behavior_lib.models.build import DESCRIPTION, WEIGHTS, load_model
+from behavior_lib.models.similarity import COSINE
 
 BUNDLE = "bundle"  # folder of a registered version that holds the files
 BUNDLE_FILES = (WEIGHTS, DESCRIPTION, VOCABULARY_FILE)
@@ -81,6 +82,11 @@ class Encoder:
     def dimension(self) -> int:
         """Numbers in a vector."""
         return self._model.spec.dimension
+
+    @property
+    def is_cosine(self) -> bool:
+        """Whether users and items are compared by the cosine, so that vectors have length 1."""
+        return self._model.spec.similarity == COSINE
 
     def encode(self, histories: Histories) -> NDArray[np.float32]:
         """float32 [n, dimension]: one vector a history, in order; zeros where there is no event."""

@@ -67,8 +67,8 @@ class Evidence:
         place = np.searchsorted(encoder.known_items, numbers.items[index])
         of_users = encoder.encode(numbers.histories(users.histories))
         factor, addend = encoder.product_terms()
-        n_items = len(self.vocabulary.item_ids)
-        return VectorScorer(of_users, encoder.item_vectors()[place], index, n_items, factor, addend[place])
+        items, n_items = encoder.item_vectors()[place], len(self.vocabulary.item_ids)
+        return VectorScorer(of_users, items, index, n_items, factor, addend[place], encoder.is_cosine)
 
     def foretold(self, split: str, encoder: Encoder, users: JudgedUsers) -> Foretold | None:
         """What a model says of the users' next instants, beside what they did and guesses of their past.

@@ -151,6 +151,7 @@ def test_vectors_of_a_model_stand_at_the_numbers_of_the_tables():
         vocabulary=Vocabulary.from_pairs([("c", 3), ("other", 4), ("a", 5)], [("buy", 3)]),
         known_items=np.array([3, 5]),
         item_vectors=lambda: of_items,
+        is_cosine=True,
         product_terms=lambda: (0.7, np.array([-1, -2], np.float32)),
         encode=lambda histories: asked.append(histories.item_index) or np.eye(2, dtype=np.float32),
     )
@@ -163,6 +164,7 @@ def test_vectors_of_a_model_stand_at_the_numbers_of_the_tables():
     assert (found.index.tolist(), found.items.tolist(), found.n_items) == ([3, 5], [[3, 4], [1, 2]], 6)
     assert asked[0].tolist() == [[5, 3, 2, 0], [3, 0, 0, 0]]
     assert (found.users.tolist(), found.factor, found.addend.tolist()) == ([[1, 0], [0, 1]], 0.7, [-2, -1])
+    assert found.is_cosine
 
 
 def test_what_is_left_out_is_told_and_the_gate_never_goes_without():

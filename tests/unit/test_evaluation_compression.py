@@ -94,6 +94,21 @@ def test_scores_are_products_and_what_has_no_vector_is_no_candidate():
     assert first == pytest.approx(np.array([[1, 0.5], [0.1, 0.05]]))
 
 
+def test_parts_of_vectors_that_are_compared_by_the_cosine_have_length_1():
+    users, items = np.array([[1, 0], [-0.6, 0.8]], np.float32), np.array([[0.6, 0.8], [1, 0], [0, 1]], np.float32)
+    dot = VectorScorer(users, items, np.array([0, 1, 2]), 3, 2.0, np.array([0, 0.25, 0]))
+    cosine = replace(dot, is_cosine=True)
+
+    def scores(scorer, codec):
+        return scorer.kept_by(named(codec, 2))(slice(0, 2)).round(6).tolist()
+
+    # A part that is nothing stays so.
+    assert scores(cosine, "first_1") == [[2, 2.25, 0], [-2, -1.75, 0]]
+    assert scores(dot, "first_1") == pytest.approx(np.array([[1.2, 2.25, 0], [-0.72, -0.95, 0]]))
+    assert scores(cosine, "first_2") == scores(dot, "first_2")
+    np.testing.assert_array_equal(cosine.kept_by(named("int8", 2)).items, dot.kept_by(named("int8", 2)).items)
+
+
 @pytest.fixture
 def kept():
     codecs = [named(name, 2) for name in ("float32", "binary", "first_1")]

@@ -109,6 +109,7 @@ def test_vectors_and_popularity_are_what_a_score_is_made_of_beside_the_paths(sim
     blended = build_model(spec, made.item_counts).eval()
     torch.nn.init.normal_(blended.blend.weights)
     encoder, given = Encoder(blended, VOCABULARY), histories(9, lengths=range(1, 10))
+    assert encoder.is_cosine == (similarity == "cosine")
     factor, addend = encoder.product_terms()
     parts = encoder.score_parts(given, encoder.known_items)
     products = encoder.encode(given) @ encoder.item_vectors().T
