@@ -41,6 +41,7 @@ def run(job: Job) -> Summary:
 
     And with the vectors of the first alone, kept as compare.vectors says.
     """
+    job.config.evaluate.check()
     split = job.config.compare.split
     if split not in (TEST, VALIDATION):
         raise ConfigError("no such split", where="compare.split", value=split, mend=f"give {TEST} or {VALIDATION}")

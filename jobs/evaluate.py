@@ -23,6 +23,7 @@ def run(job: Job) -> Summary:
     A refit knows what validation asks for: it is judged on test alone, and the gate is there. A version of another
     source is refused, and so is one that has learned from what follows the cut.
     """
+    job.config.evaluate.check()
     check_choice(job.config.evaluate.baselines, job.config.evaluate.gate)
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
     champion, challenger = registry.resolve(CHAMPION), registry.resolve(CHALLENGER)

@@ -65,7 +65,7 @@ def _check(job: Job) -> None:
     if config.split not in (TEST, VALIDATION):
         mend = f"give {TEST} or {VALIDATION}"
         raise ConfigError("no such split", where="probe.split", value=config.split, mend=mend)
-    positive = dict.fromkeys(("repeats", "horizon_days", "most_users", "dimension"), 1)
+    positive = dict.fromkeys(("repeats", "horizon_days", "most_users", "most_events", "dimension"), 1)
     for key, lowest in {"folds": 2, "inner_folds": 2, **positive, "clusters": 0}.items():
         value = getattr(config, key)
         if value is not None and value < lowest:

@@ -21,6 +21,7 @@ _READ = (EVENTS, SESSIONS, ITEMS, SEQUENCES, ITEM_EMBEDDINGS, EVALUATIONS)
 
 def run(job: Job) -> Summary:
     """Write the report anew where a table, the model or the configuration changed, or the file is gone."""
+    job.config.evaluate.check()
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
     alias = next((name for name in (CHAMPION, CHALLENGER) if registry.resolve(name) is not None), "")
     model = registry.resolve(alias) if alias else None

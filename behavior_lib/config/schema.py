@@ -10,6 +10,7 @@ from omegaconf import MISSING
 from behavior_lib.config.fine_tune import FineTuneConfig
 from behavior_lib.config.model import ModelConfig
 from behavior_lib.config.train import TrainConfig
+from behavior_lib.errors import ConfigError
 
 
 class PrunerName(str, Enum):
@@ -123,7 +124,18 @@ class EvaluateConfig:
     gate: list[str] = field(default_factory=lambda: ["popularity", "recent_popularity", "own_frequency"])
     most_events: int = 20_000_000  # on the driver; above, baselines that need whole histories are left out
     checkpoints: str = "${paths.var}/als"  # folder that every executor reaches, of the baseline als
-    batch_size: int = 128
+    batch_size: int = 128  # users that are ranked at once
+
+    def check(self) -> None:
+        """Raises ConfigError for numbers that cannot be."""
+        for key, lowest in {"k": 1, "recent_days": 1, "batch_size": 1, "most_events": 0}.items():
+            value = getattr(self, key)
+            if value < lowest:
+                mend = f"--set evaluate.{key}=…"
+                raise ConfigError(f"evaluate.{key} must be at least {lowest}", value=value, mend=mend)
+        if any(k < 1 for k in self.more_k):
+            mend = "--set evaluate.more_k=[1, 5], or [] for none"
+            raise ConfigError("evaluate.more_k must be at least 1 each", value=list(self.more_k), mend=mend)
 
 
 @dataclass

@@ -109,6 +109,7 @@ def _batch_size(train: TrainConfig, workers: int) -> int:
 
 def _check(config: Config) -> None:
     train, model = config.train, config.model
+    config.evaluate.check()
     positive = {
         "train.workers": train.workers,
         "train.epochs": train.epochs,

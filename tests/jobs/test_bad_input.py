@@ -218,3 +218,25 @@ def test_a_file_in_place_of_the_warehouse_is_named(shop, source, tmp_path: Path)
     code, sentence = failure(shop.run("ingest", source(a_json=line()), f"paths.warehouse={tmp_path / 'occupied'}"))
     assert code == 1
     assert sentence.startswith("a folder cannot be made in ")
+
+
+@pytest.mark.parametrize(
+    ("job", "key", "value", "lowest"),
+    [
+        ("evaluate", "evaluate.k", 0, 1),
+        ("compare", "evaluate.k", -1, 1),
+        ("report", "evaluate.k", 0, 1),
+        ("compare", "evaluate.batch_size", 0, 1),
+        ("evaluate", "evaluate.recent_days", 0, 1),
+        ("evaluate", "evaluate.most_events", -1, 0),
+        ("probe", "probe.inner_folds", 1, 2),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_before_anything_is_read(shop, source, job, key, value, lowest):
+    sentence = f"{key} must be at least {lowest}: {value}; --set {key}=…"
+    assert failure(shop.run(job, source(), f"{key}={value}")) == (2, sentence)
+
+
+def test_other_numbers_of_places_are_refused_as_well(shop, source):
+    sentence = "evaluate.more_k must be at least 1 each: [5, 0]; --set evaluate.more_k=[1, 5], or [] for none"
+    assert failure(shop.run("evaluate", source(), "evaluate.more_k=[5,0]")) == (2, sentence)

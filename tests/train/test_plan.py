@@ -58,6 +58,7 @@ def test_a_refit_keeps_its_newest_epoch(tmp_path):
             r"row-wise tables take no item vectors: \['text'\]; --set train\.table_optimizer=dense, or leave",
         ),
         ("model.item_vectors=[text,text]", r"model.item_vectors names one twice: \['text', 'text'\]"),
+        ("evaluate.k=0", "evaluate.k must be at least 1: 0"),
         ("model.successors=-1", "model.successors is less than 0: -1; 0 leaves the path out"),
         ("model.repeat_discount=-0.5", r"model\.repeat_discount is less than 0: -0\.5; 0 counts all events alike"),
     ],
