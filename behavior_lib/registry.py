@@ -182,18 +182,24 @@ class Registry:
                 return None
             raise
 
-    def find(self, name: str) -> Registered:
-        """The version of that number or alias. Raises ConfigError where there is none."""
+    def find(self, name: str, key: str | None = None) -> Registered:
+        """The version of that number or alias. key: the one that names it, for errors.
+
+        Raises ConfigError where there is none.
+        """
         found = self._of_number(name) if name.isdigit() else self.resolve(name)
         if found is None:
             mend = "give the number of a version, or an alias"
+            if name == CHAMPION:
+                mend = "run evaluate, whose gate makes a version the champion, or name one by its number"
+                mend += "" if key is None else f" in {key}"
             raise ConfigError("no such version", where=f"model {self.model_name}", value=name, mend=mend)
         return found
 
-    def find_any(self, text: str) -> Registered:
+    def find_any(self, text: str, key: str | None = None) -> Registered:
         """As `find`; or, of another model, NAME@VERSION, VERSION being a number or an alias."""
         name, separator, version = text.rpartition("@")
-        return (Registry(self._tracking_uri, name) if separator else self).find(version)
+        return (Registry(self._tracking_uri, name) if separator else self).find(version, key)
 
     def champion(self) -> Registered:
         """The version that jobs read. Raises DataRefused where no version has passed the gate."""

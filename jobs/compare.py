@@ -77,7 +77,7 @@ def run(job: Job) -> Summary:
 
 def _models(job: Job, registry: Registry) -> dict[str, Registered]:
     names = job.config.compare.models
-    models = {name: registry.find(name) for name in names}
+    models = {name: registry.find(name, "compare.models") for name in names}
     least = 1 if job.config.compare.vectors else 2
     if len({model.version for model in models.values()}) < max(least, len(names)):
         mend = "name two or more versions or aliases: compare.models=[champion,3]; or one, and compare.vectors=[int8]"

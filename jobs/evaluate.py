@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.evaluation.baselines import check_choice
-from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict
+from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict, stored_lines
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.registry import CHALLENGER, Registered, Registry
 from behavior_lib.spark.admission import Admission
@@ -33,8 +34,11 @@ def run(job: Job) -> Summary:
     admission = _admission(job, registry, [model for model in (champion, challenger) if model is not None])
     inputs = {spec.name: job.tables.version(spec) for spec in (SEQUENCES, EVENTS, ITEMS)}
     config_hash = job.config_hash("evaluate", "mlflow")
-    if challenger is None and job.is_done(inputs, config_hash) and _is_judged(job, subject):
+    stored = _stored(job, subject) if challenger is None and job.is_done(inputs, config_hash) else []
+    if stored:
         job.progress.say(f"version {subject.version} is champion and judged already")
+        for line in stored_lines(stored, job.config.evaluate.k):
+            job.progress.say(line)
         told = {"model_version": subject.version}
         return Summary(UNCHANGED, inputs=inputs, config_hash=config_hash, extra=told)
     gate_on = TEST if subject.is_refit else VALIDATION
@@ -66,8 +70,8 @@ def _admission(job: Job, registry: Registry, models: Iterable[Registered]) -> Ad
     return admission
 
 
-def _is_judged(job: Job, model: Registered) -> bool:
-    return bool(job.tables.read(EVALUATIONS).where(_rows_of(model)).take(1))
+def _stored(job: Job, model: Registered) -> list[dict[str, Any]]:
+    return [row.asDict() for row in job.tables.read(EVALUATIONS).where(_rows_of(model)).collect()]
 
 
 def _rows_of(model: Registered) -> str:

@@ -39,7 +39,7 @@ def run(job: Job) -> Summary:
     """Learn on the train users, stop by the validation users, judge on the test users, and register the result."""
     users = _check(job)
     base = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
-    model = base.find_any(job.config.fine_tune.model)
+    model = base.find_any(job.config.fine_tune.model, "fine_tune.model")
     split = job.config.fine_tune.split
     admission = Admission(job.source.name, "fine_tune.model", other_cut("fine_tune", split), job.progress.warn)
     if model.is_of(job.source.name):

@@ -31,7 +31,7 @@ def run(job: Job) -> Summary:
     """Judge every label that the source has, those of what comes after the cut, and clusters, and tell the figures."""
     _check(job)
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
-    model = registry.find(job.config.probe.model)
+    model = registry.find(job.config.probe.model, "probe.model")
     split = job.config.probe.split
     admission = Admission(job.source.name, "probe.model", other_cut("probe", split), job.progress.warn)
     admission.check_origin(model)

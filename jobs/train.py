@@ -102,7 +102,7 @@ def _start_model(job: Job, registry: Registry) -> Registered | None:
     name, is_refit = job.config.train.start_model, job.config.train.split is TrainSplit.refit
     if name is None:
         return None
-    found = registry.find_any(name)
+    found = registry.find_any(name, "train.start_model")
     if found.is_refit and found.is_of(job.source.name) and not is_refit:
         what, mend = "a refit has learned from what validation asks for", "start from another version"
         raise ConfigError(what, where="train.start_model", value=name, mend=mend)

@@ -15,6 +15,7 @@ from behavior_lib.evaluation.baselines import Scorer
 from behavior_lib.evaluation.metrics import Metric, as_rows
 from behavior_lib.evaluation.ranking import Ranking, RankingMeter
 from behavior_lib.evaluation.upcoming import Foretold
+from behavior_lib.tables import EVALUATIONS
 
 MODEL, CHAMPION = "model", "champion"
 _TOLD = ("hit_rate", "recall", "ndcg", "mrr", "coverage")
@@ -81,12 +82,11 @@ class Verdict:
         """The table of means that a person reads, how much of it has no past, and a last line that says which method
         wins and by how much.
         """
-        names = [name for name in self.results[MODEL].metrics() if name.partition("@")[0] in _TOLD]
-        lines = [f"{self.split}, {self.n_users} users".ljust(28) + "".join(name.rjust(13) for name in names)]
-        for method, ranking in self.results.items():
-            figures = ranking.metrics()
-            lines.append(method.ljust(28) + "".join(f"{figures[name].value:13.4f}" for name in names))
-        lines += self._without_past()
+        means = {
+            method: {name: metric.value for name, metric in ranking.metrics().items()}
+            for method, ranking in self.results.items()
+        }
+        lines = [*_table(self.split, self.n_users, means, self.k), *self._without_past()]
         gain = self.difference(MODEL, self.best_baseline)
         error = "" if gain.standard_error is None else f" ± {gain.standard_error:.4f}"
         if self.foretold is not None:
@@ -113,6 +113,35 @@ class Verdict:
         foretold = [] if self.foretold is None else self.foretold.as_rows(split=self.split, **columns)
         metrics = {method: ranking.all_metrics() for method, ranking in self.results.items()}
         return foretold + as_rows(metrics, errors, split=self.split, **columns)
+
+
+def stored_lines(rows: Iterable[Mapping[str, Any]], k: int) -> list[str]:
+    """The tables of means that `Verdict.as_lines` had, of the EVALUATIONS rows of one version.
+
+    Rows may come in any order: the method with the best NDCG@k stands first.
+    """
+    splits: dict[str, dict[str, dict[str, float]]] = {}
+    n_users: dict[str, int] = {}
+    for row in rows:
+        split, method, metric = (row[name] for name in (EVALUATIONS.split, EVALUATIONS.method, EVALUATIONS.metric))
+        splits.setdefault(split, {}).setdefault(method, {})[metric] = row[EVALUATIONS.value]
+        if metric == f"ndcg@{k}":
+            n_users[split] = row[EVALUATIONS.n_users]
+    lines = []
+    for split, by_method in sorted(splits.items(), reverse=True):  # validation, then test
+        ranked = [method for method, means in by_method.items() if f"ndcg@{k}" in means]
+        best_first = sorted(ranked, key=lambda method: (-by_method[method][f"ndcg@{k}"], method))
+        lines += _table(split, n_users[split], {method: by_method[method] for method in best_first}, k)
+    return lines
+
+
+def _table(split: str, n_users: int, means: Mapping[str, Mapping[str, float]], k: int) -> list[str]:
+    """A line a method. means: by method and metric."""
+    names = [name if name == "mrr" else f"{name}@{k}" for name in _TOLD]
+    lines = [f"{split}, {n_users} users".ljust(28) + "".join(name.rjust(13) for name in names)]
+    return lines + [
+        method.ljust(28) + "".join(f"{figures[name]:13.4f}" for name in names) for method, figures in means.items()
+    ]
 
 
 def rank_methods(

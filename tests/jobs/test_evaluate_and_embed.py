@@ -94,7 +94,7 @@ def test_a_refit_is_judged_on_test_alone_and_the_gate_is_there(job, new_version)
     assert {split for split, *_ in evaluations(job("evaluate"))} == {"test"}
 
 
-def test_a_judged_champion_is_left_alone_until_a_challenger_comes(job, new_version):
+def test_a_judged_champion_is_left_alone_until_a_challenger_comes(job, new_version, capsys):
     registry, version = new_version()
     make_champion(registry, version, job)
     told = run(job("evaluate"))
@@ -104,7 +104,12 @@ def test_a_judged_champion_is_left_alone_until_a_challenger_comes(job, new_versi
     assert told["metrics"]["test.model.ndcg@10"] < told["metrics"]["test.own_frequency.ndcg@10"]
     assert told["metrics"]["test.own_typical.next_time_mae"] < told["metrics"]["test.model.next_time_mae"]
     before = evaluations(job("evaluate"))
+    lines = capsys.readouterr().err.splitlines()
     assert run(job("evaluate"))["status"] == "unchanged"
+    again = capsys.readouterr().err.splitlines()
+    assert sum("hit_rate@10" in line for line in again) == 2
+    assert len(told_of(again)) == 2 * len(methods)
+    assert told_of(again) <= told_of(lines)
     assert evaluations(job("evaluate")) == before
 
     _, challenger = new_version()
@@ -115,6 +120,11 @@ def test_a_judged_champion_is_left_alone_until_a_challenger_comes(job, new_versi
     }
     assert after["model", "mrr"].value == after["champion", "mrr"].value > 0
     assert evaluations(job("evaluate"), version.version) == before
+
+
+def told_of(lines):
+    """What a run told of methods, without the splits' and methods' order."""
+    return {line for line in lines if len(line.split()) == 7 and line[-1].isdigit()}
 
 
 def test_versions_are_compared_with_the_first_on_the_same_users(warehouse, job, new_version):

@@ -73,6 +73,12 @@ def test_probes_tell_what_comes_after_the_cut(warehouse, new_version):
 
 def test_what_cannot_be_asked_is_refused(warehouse, new_version, capsys):
     registry, _ = new_version()
+    sentence = (
+        r"no such version in model .*: 'champion'; run evaluate, whose gate makes a version the champion, "
+        "or name one by its number in probe.model$"
+    )
+    with pytest.raises(ConfigError, match=sentence):
+        run(probe_job(warehouse, registry, "probe.model=champion"))
     refused = {
         "probe.leave_out=[spent]": r"no such label in probe.leave_out: 'spent'; did you mean spend\?",
         "probe.split=train": "no such split in probe.split: 'train'; give test or validation",

@@ -6,7 +6,7 @@ from scipy.sparse import csr_array
 
 from behavior_lib.errors import DataRefused, GateNotPassed
 from behavior_lib.evaluation.baselines import OwnFrequency, Popularity
-from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict, check_gate, rank_methods
+from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict, check_gate, rank_methods, stored_lines
 
 POPULAR = np.array([0, 0, 0, 50, 40, 30, 20, 20])
 CATALOGUE = POPULAR > 0
@@ -84,6 +84,15 @@ def test_rows_carry_the_callers_columns():
     assert by_name["popularity", "ndcg@2"]["lead_standard_error"] == pytest.approx(paired)
     assert by_name["popularity", "coverage@2"]["lead_standard_error"] is None
     assert by_name[MODEL, "ndcg@2"]["lead_standard_error"] is None
+
+
+def test_stored_figures_are_told_as_those_of_a_judgement():
+    result = verdict(place_first(3, 6, 7))
+    rows = result.as_rows(model_version=4)
+    later = [{**row, "split": "test"} for row in rows]
+    lines = stored_lines([*later, *rows[::-1]], 2)
+    assert lines[:3] == result.as_lines()[:3]
+    assert lines[3:] == [lines[0].replace("validation, 3 users", "test, 3 users".ljust(19)), *lines[1:3]]
 
 
 def test_equal_to_a_baseline_is_not_better():
