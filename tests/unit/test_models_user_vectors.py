@@ -17,7 +17,7 @@ from behavior_lib.models.instants import instant_ends
 from behavior_lib.models.pooling import POOLINGS
 from behavior_lib.models.similarity import COSINE, DOT
 from behavior_lib.train.plan import plan
-from tests.encoders_example import CAUSAL, N_ITEMS, WINDOW, rows, spec_of
+from tests.encoders_example import CAUSAL, N_ITEMS, WINDOW, fill, rows, spec_of
 from tests.sequences_example import histories
 from tests.unit.test_models_encoders import cycles
 
@@ -94,9 +94,11 @@ def test_the_user_is_pooled_from_the_states_of_the_newest_window(pooling):
         np.testing.assert_allclose(users[row], pooled(model, states), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("variant", CAUSAL)
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_what_is_scored_in_training_is_the_user_of_a_history_that_ends_there(pooling, monkeypatch):
-    model = model_of(pooling=pooling).eval()
+def test_what_is_scored_in_training_is_the_user_of_a_history_that_ends_there(pooling, variant, monkeypatch):
+    model = model_of(variant, pooling=pooling).eval()
+    fill(model.item_graph())
     batch = model.prepare(rows(6, n=8))
     asked = []
     monkeypatch.setattr(model, "item_loss", lambda *told: asked.append(told) or torch.zeros(()))
