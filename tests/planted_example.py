@@ -60,6 +60,15 @@ def ring(random, n, is_planted):
     return batch_of(items % 12 if is_planted else random.integers(0, 12, items.shape))
 
 
+def twins(random, n, is_planted):
+    """Any of four items, each twice in one instant. Who fills in one of two knows it from the other, and who fills in
+    both, one by one, is found out: so there are faults to see, however good he is.
+    """
+    items = random.integers(0, 4, (n, 5)).repeat(2, axis=1)
+    items = items if is_planted else random.integers(0, 4, items.shape)
+    return batch_of(items, gaps=np.tile([DAY, 0], (n, 5)))
+
+
 def visits(random, n, is_planted):
     """A session is item 0 and then a pair in any order; the next session's is the next one in a ring of pairs."""
     pair = random.integers(0, PAIRS, (n, 1)) + np.arange(SESSIONS)

@@ -102,13 +102,13 @@ def wrong_value(model, batch):
 
 
 def unseen_faults(model, batch):
-    """How often a wrong item looks less wrong than a right one. 15 of 100 are any other item of the world, whatever
-    the objective puts in their place.
+    """How often a wrong item looks less wrong than a right one. One of 20 is any other item of the world, whatever
+    the objective itself puts in its place.
     """
     generator = torch.Generator().manual_seed(8)
     n_known = model.spec.n_items - FIRST_INDEX
     turn = torch.randint(1, n_known, batch.item_index.shape, generator=generator)
-    is_wrong = torch.rand(batch.item_index.shape, generator=generator) < 0.15
+    is_wrong = torch.rand(batch.item_index.shape, generator=generator) < 0.05
     item = torch.where(is_wrong, (batch.item_index - FIRST_INDEX + turn) % n_known + FIRST_INDEX, batch.item_index)
     states = model.states(replace(batch, item_index=item))
     doubt = model.objectives.parts["replaced_items"].head(states).squeeze(2)
@@ -195,7 +195,7 @@ CASES = {
     "next_type": Case("gru", planted.followed, 12, wrong_type, 2 / 3, "next_time"),
     "next_time": Case("transformer", planted.followed, 12, wrong_days, DAYS, "next_value", 300),
     "next_value": Case("cnn", planted.followed, 12, wrong_value, VALUES, "next_time", 300),
-    "replaced_items": Case("bidirectional", planted.ring, 12, unseen_faults, 0.5, "order", 300),
+    "replaced_items": Case("bidirectional", planted.twins, 4, unseen_faults, 0.5, "order", 400),
     "order": Case("transformer", planted.halves, 12, unseen_exchange, math.log(2), None),
     "reconstruction": Case("gru", planted.steps, planted.PRIME, untold, STEPS, "variational", 300),
     "variational": Case("gru", planted.steps, planted.PRIME, untold_by_draws, STEPS, None, 400, share=0.6),
