@@ -86,6 +86,15 @@ def test_rows_carry_the_callers_columns():
     assert by_name[MODEL, "ndcg@2"]["lead_standard_error"] is None
 
 
+def test_figures_are_told_with_their_standard_errors():
+    head, own, other = verdict(place_first(3, 6, 7)).as_lines()[:3]
+    assert head.split() == ["validation,", "3", "users", "hit_rate@2", "recall@2", "ndcg@2", "mrr", "coverage@2"]
+    assert own.split() == ["model", *(["1.0000", "±", "0.0000"] * 4), "0.8000"]
+    # One of three users has a hit: their standard deviation is 1 / sqrt(3).
+    assert other.split()[:4] == ["popularity", "0.3333", "±", "0.3333"]
+    assert [head.index("ndcg@2"), own.index("1.0000", 60)] == [64, 64]
+
+
 def test_stored_figures_are_told_as_those_of_a_judgement():
     result = verdict(place_first(3, 6, 7))
     rows = result.as_rows(model_version=4)
