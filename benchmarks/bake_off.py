@@ -17,6 +17,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import torch
 from deltalake import DeltaTable
 
 from behavior_lib.config import Config, load
@@ -25,19 +26,22 @@ from behavior_lib.data.item_graph import Graph
 from behavior_lib.data.loader import Loader
 from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
 from behavior_lib.errors import ConfigError
-from behavior_lib.models.build import as_tensors, load_model
+from behavior_lib.models.base import SequenceModel
+from behavior_lib.models.build import as_tensors, build_model, load_model
 from behavior_lib.models.encoders import ENCODERS, looks_both_ways, reads_graph
 from behavior_lib.models.objectives.chosen import OBJECTIVES
+from behavior_lib.models.successors import SuccessorCounts
 from behavior_lib.tables import ITEM_GRAPH, ITEMS, SEQUENCES
 from behavior_lib.tables.sequences import TEST, TRAIN
 from behavior_lib.train.communicator import SingleProcess
+from behavior_lib.train.loop import fit
 from behavior_lib.train.messages import Silent
 from behavior_lib.train.plan import plan
-from behavior_lib.train.settings import EpochResult
+from behavior_lib.train.settings import EpochResult, RunSettings
 from behavior_lib.train.store import FolderStore
+from behavior_lib.train.successors import count_successors
 from behavior_lib.train.trial import estimate
 from behavior_lib.train.validation import ndcg_by_user, rows_at_once
-from behavior_lib.train.worker import train_rank
 from benchmarks.jobs import say, scratch
 
 ALONE = ("train.communicator=single", "train.threads=1")
@@ -108,13 +112,13 @@ def bake_off(warehouse: Path, settings: Mapping[str, Sequence[str]], budget: flo
     """
     location = str(warehouse / SEQUENCES.name)
     snapshot = Snapshot.resolve(location, DeltaTable(location).version())
-    counts = count_train(snapshot)
+    counts, counted = count_train(snapshot), Counted()
     for name, changes in settings.items():
         with scratch(None) as folder:
             try:
                 config = load("local", None, [*changes, *ALONE]).config
                 known = with_attributes(counts, warehouse, config.model.item_attributes)
-                candidate = Candidate(name, **trained(config, snapshot, known, budget, folder))
+                candidate = Candidate(name, **trained(config, snapshot, known, counted, budget, folder))
             except ConfigError as refusal:  # not every objective can be asked of every data
                 say(f"{name} is left out: {refusal}")
                 continue
@@ -133,19 +137,42 @@ def with_attributes(counts: TrainCounts, warehouse: Path, names: Sequence[str]) 
     return replace(counts, attributes=number_values(read["item"].to_numpy(np.int64), values, counts.items))
 
 
-def trained(config: Config, snapshot: Snapshot, counts: TrainCounts, budget: float, folder: Path) -> dict[str, Any]:
+class Counted:
+    """Models that are not trained yet, of runs on one snapshot, whose successors are counted once for all of them."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[int, int], SuccessorCounts] = {}
+
+    def built(self, run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> SequenceModel:
+        """As every rank of the run builds it, and with successors where it has such a path."""
+        torch.manual_seed(run.fit.seed)
+        model = build_model(run.spec, **as_tensors(counts.arrays()))
+        if model.successors is not None:
+            key = model.spec.successors, model.spec.length
+            if key not in self._counts:
+                self._counts[key] = count_successors(model, snapshot, run.fit)
+            model.successors.prepare_for_counts()
+            model.successors.take(self._counts[key])
+        return model
+
+
+def trained(
+    config: Config, snapshot: Snapshot, counts: TrainCounts, counted: Counted, budget: float, folder: Path
+) -> dict[str, Any]:
     """One candidate's figures, by the names that Candidate has for them."""
     run = plan(config, counts, folder)
     if reads_graph(run.spec.name):
         location = str(Path(snapshot.location).parent / ITEM_GRAPH.name)
         snapshot = replace(snapshot, graph=Graph.resolve(location, DeltaTable(location).version(), TRAIN))
-    an_epoch = estimate(replace(run, fit=replace(run.fit, epochs=1)), snapshot, counts, TRIED)
+    torch.set_num_threads(run.fit.threads)
+    once = replace(run, fit=replace(run.fit, epochs=1))
+    an_epoch = estimate(once, snapshot, counts, TRIED, counted.built(run, snapshot, counts))
     steps = max(1, round(budget * an_epoch.steps / an_epoch.cpu_seconds))
     epochs = math.ceil(steps / an_epoch.steps)
     run = replace(run, fit=replace(run.fit, epochs=epochs, patience=epochs, max_steps=steps))
-    clock = Clock()
-    result = train_rank(run, snapshot, as_tensors(counts.arrays()), SingleProcess(), clock, lambda: False)
-    FolderStore(run.checkpoints_of(snapshot)).get(result.checkpoint, folder / "best")
+    clock, store = Clock(), FolderStore(run.checkpoints_of(snapshot))
+    result = fit(counted.built(run, snapshot, counts), snapshot, run.fit, SingleProcess(), clock, store)
+    store.get(result.checkpoint, folder / "best")
     of_test = Loader(snapshot, TEST, rows_at_once(run.spec.n_items), "pyarrow")
     test = ndcg_by_user(load_model(folder / "best"), of_test, run.fit.k)
     return {

@@ -73,8 +73,13 @@ class SuccessorPath(nn.Module):
         self.by_fold = self.count.new_zeros(FOLDS, *self.count.shape)
         return [self.successor, self.count, self.by_fold]
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether it has the counts that training needs."""
+        return len(self.by_fold) > 0
+
     def take(self, counts: SuccessorCounts) -> None:
-        """Fill the buffers."""
+        """Fill the buffers, for which `prepare_for_counts` has made room."""
         for buffer, values in zip((self.successor, self.count, self.by_fold), vars(counts).values(), strict=True):
             buffer.copy_(values)
 
@@ -93,7 +98,7 @@ class SuccessorPath(nn.Module):
         ago = (last - number).clamp(min=0).float()[..., None]
         source = newest.item_index.masked_fill(~newest.present, 0)
         count = self.count[source]
-        if fold is not None and len(self.by_fold):
+        if fold is not None and self.is_counted:
             count = count - self.by_fold[fold[:, None], source]
             count = count.masked_fill(count < LEAST_COUNT, 0)
         n_source = item_counts[source].clamp(min=1).float()[..., None]

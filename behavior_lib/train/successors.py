@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,19 +27,26 @@ MOST_PAIRS = 100_000_000  # that are held, 8 bytes each, before the rarest are d
 def start_successors(
     model: SequenceModel, snapshot: Snapshot, settings: FitSettings, communicator: Communicator
 ) -> None:
-    """Give the model's successor path, where it has one, its counts, on all ranks alike.
+    """Give the model's successor path, where it has one without counts, its counts, on all ranks alike.
 
     Rank 0 reads the train split once. The model is on the CPU.
     """
-    if (path := model.successors) is None:
+    if (path := model.successors) is None or path.is_counted:
         return
     buffers = path.prepare_for_counts()
     if communicator.rank == 0:
-        counter = SuccessorCounter(model.spec.n_items)
-        for batch in batches_of_train(model, snapshot, settings, communicator.alive, ROWS_AT_ONCE):
-            counter.add(batch)
-        path.take(counter.best(model.spec.successors))
+        path.take(count_successors(model, snapshot, settings, communicator.alive))
     communicator.broadcast(buffers)
+
+
+def count_successors(
+    model: SequenceModel, snapshot: Snapshot, settings: FitSettings, alive: Callable[[], None] = lambda: None
+) -> SuccessorCounts:
+    """Those of the train split, as the model reads its rows. Reads it once; alive: called at every batch."""
+    counter = SuccessorCounter(model.spec.n_items)
+    for batch in batches_of_train(model, snapshot, settings, alive, ROWS_AT_ONCE):
+        counter.add(batch)
+    return counter.best(model.spec.successors)
 
 
 class SuccessorCounter:

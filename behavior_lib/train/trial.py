@@ -16,6 +16,7 @@ import torch
 from behavior_lib.data.loader import GROUPS_AHEAD, Loader
 from behavior_lib.data.order import MIXED_BATCHES
 from behavior_lib.data.snapshot import Snapshot, TrainCounts
+from behavior_lib.models.base import SequenceModel
 from behavior_lib.models.build import as_tensors, build_model
 from behavior_lib.tables.sequences import TRAIN
 from behavior_lib.train.communicator import SingleProcess
@@ -57,12 +58,17 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(run: RunSettings, snapshot: Snapshot, counts: TrainCounts, tried: int = TRIED) -> Estimate:
-    """Try steps on so many batches in this process and reckon the run from them. Nothing is written."""
+def estimate(
+    run: RunSettings, snapshot: Snapshot, counts: TrainCounts, tried: int = TRIED, model: SequenceModel | None = None
+) -> Estimate:
+    """Try steps on so many batches in this process and reckon the run from them. Nothing is written.
+
+    model: that of the run, which is taught by the tried steps; None: built here.
+    """
     fit = run.fit
     loader = Loader(snapshot, TRAIN, fit.batch_size, fit.reader, fit.seed, 0, run.workers)
     steps = sum(steps_of(loader, fit))
-    placed, optimizer = _begin(run, snapshot, counts)
+    placed, optimizer = _begin(run, snapshot, model or _built(run, counts))
     process = psutil.Process(os.getpid())
     seconds, cpu, before = [], [], process.memory_info().rss
     most = before
@@ -96,15 +102,19 @@ def overfit(run: RunSettings, snapshot: Snapshot, counts: TrainCounts, steps: in
     """
     loader = Loader(snapshot, TRAIN, run.fit.batch_size, run.fit.reader, run.fit.seed)
     # Without dropout, so that what is learned is what is asked.
-    placed, optimizer = _begin(replace(run, spec=replace(run.spec, dropout=0.0)), snapshot, counts)
+    run = replace(run, spec=replace(run.spec, dropout=0.0))
+    placed, optimizer = _begin(run, snapshot, _built(run, counts))
     with _threads(run.fit.threads):
         prepared = placed.prepare(next(loader.epoch(0)).histories, run.fit.seed, run.fit.seed)
         return [_step(placed, optimizer, prepared, done, steps) for done in range(steps)]
 
 
-def _begin(run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> tuple[PlacedModel, Optimizer]:
+def _built(run: RunSettings, counts: TrainCounts) -> SequenceModel:
     torch.manual_seed(run.fit.seed)
-    model = build_model(run.spec, **as_tensors(counts.arrays()))
+    return build_model(run.spec, **as_tensors(counts.arrays()))
+
+
+def _begin(run: RunSettings, snapshot: Snapshot, model: SequenceModel) -> tuple[PlacedModel, Optimizer]:
     start_item_graph(model, snapshot, SingleProcess())
     start_successors(model, snapshot, run.fit, SingleProcess())
     placed = PlacedModel(model, run.fit)

@@ -5,11 +5,20 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from deltalake import write_deltalake
 
 from behavior_lib.config import load
-from behavior_lib.data.snapshot import TrainCounts
+from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
+from behavior_lib.models.build import as_tensors, load_model
+from behavior_lib.train.communicator import SingleProcess
+from behavior_lib.train.loop import fit
+from behavior_lib.train.messages import Silent
+from behavior_lib.train.plan import plan
 from behavior_lib.train.settings import EpochResult
+from behavior_lib.train.store import FolderStore
+from behavior_lib.train.successors import count_successors
+from behavior_lib.train.worker import train_rank
 from benchmarks import bake_off, quality
 from benchmarks.bake_off import Candidate, candidates
 from benchmarks.quality import (
@@ -152,6 +161,30 @@ def test_candidates_get_as_many_steps_as_fit_and_what_cannot_be_asked_is_left_ou
     assert long.cpu_seconds > 0
     assert short.validation <= long.validation == long.test
     assert "bidirectional+next_item is left out: the objective next_item asks for" in capsys.readouterr().err
+
+
+def test_successors_are_counted_once_for_all_and_change_no_training(tmp_path, monkeypatch):
+    lists, following = habits(40, 8, 20, 4)
+    rows = histories(lists, 8)
+    frames = [frame(rows, "train"), *(frame(rows, split, following) for split in JUDGED)]
+    snapshot = Snapshot.resolve(str(tmp_path / "sequences"), write(tmp_path / "sequences", *frames))
+    counts, read = count_train(snapshot), []
+    counted = bake_off.Counted()
+    monkeypatch.setattr(bake_off, "count_successors", lambda *told: read.append(1) or count_successors(*told))
+    for name in ("mean", "gru"):
+        config = load("local", None, [*SMALL, *bake_off.ALONE, f"model.name={name}", "train.epochs=2"]).config
+        run = plan(config, counts, tmp_path / name)
+        own = counted.built(run, snapshot, counts)
+        fit(own, snapshot, run.fit, SingleProcess(), Silent(), FolderStore(str(tmp_path / f"{name}-own")))
+        store = FolderStore(run.checkpoints_of(snapshot))
+        told = SingleProcess(), Silent(), lambda: False
+        result = train_rank(run, snapshot, as_tensors(counts.arrays()), *told)
+        store.get(result.checkpoint, tmp_path / name / "best")
+        FolderStore(str(tmp_path / f"{name}-own")).get(result.checkpoint, tmp_path / name / "own")
+        first, second = (load_model(tmp_path / name / each).state_dict() for each in ("best", "own"))
+        assert first["successors.count"].any()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+    assert read == [1]
 
 
 def test_attributes_of_items_are_numbered_as_training_numbers_them(tmp_path):
