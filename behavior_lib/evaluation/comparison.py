@@ -60,9 +60,7 @@ class Comparison:
 
 def with_error(metric: Metric | None) -> str:
     """A cell of a table: the mean and its standard error, as far as they are there."""
-    if metric is None:
-        return ""
-    return f"{metric.value:.4f}" + ("" if metric.standard_error is None else f" ± {metric.standard_error:.4f}")
+    return "" if metric is None else str(metric)
 
 
 def signed(difference: Metric | None) -> str:

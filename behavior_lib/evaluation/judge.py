@@ -19,7 +19,7 @@ from behavior_lib.tables import EVALUATIONS
 
 MODEL, CHAMPION = "model", "champion"
 _TOLD = ("hit_rate", "recall", "ndcg", "mrr", "coverage")
-_Mean = tuple[float, float | None]  # and its standard error over users
+_UNTOLD = "of the next instant nothing is told: of next_type, next_time and next_value the model learned none"
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,11 @@ class Verdict:
         """The table of means that a person reads, how much of it has no past, and a last line that says which method
         wins and by how much.
         """
-        means = {
-            method: {name: (metric.value, metric.standard_error) for name, metric in ranking.metrics().items()}
-            for method, ranking in self.results.items()
-        }
+        means = {method: ranking.metrics() for method, ranking in self.results.items()}
         lines = [*_table(self.split, self.n_users, means, self.k), *self._without_past()]
         gain = self.difference(MODEL, self.best_baseline)
         error = "" if gain.standard_error is None else f" ± {gain.standard_error:.4f}"
-        if self.foretold is not None:
-            lines += self.foretold.as_lines()
+        lines += [_UNTOLD] if self.foretold is None else self.foretold.as_lines()
         lines.append(f"{self.winner} wins: {MODEL} - {self.best_baseline} = {gain.value:+.4f}{error} NDCG@{self.k}")
         return lines
 
@@ -121,33 +117,28 @@ def stored_lines(rows: Iterable[Mapping[str, Any]], k: int) -> list[str]:
 
     Rows may come in any order: the method with the best NDCG@k stands first.
     """
-    splits: dict[str, dict[str, dict[str, _Mean]]] = {}
-    n_users: dict[str, int] = {}
+    splits: dict[str, dict[str, dict[str, Metric]]] = {}
     for row in rows:
         split, method, metric = (row[name] for name in (EVALUATIONS.split, EVALUATIONS.method, EVALUATIONS.metric))
-        mean = row[EVALUATIONS.value], row[EVALUATIONS.standard_error]
+        mean = Metric(row[EVALUATIONS.value], row[EVALUATIONS.standard_error], row[EVALUATIONS.n_users])
         splits.setdefault(split, {}).setdefault(method, {})[metric] = mean
-        if metric == f"ndcg@{k}":
-            n_users[split] = row[EVALUATIONS.n_users]
     lines = []
     for split, by_method in sorted(splits.items(), reverse=True):  # validation, then test
         ranked = [method for method, means in by_method.items() if f"ndcg@{k}" in means]
-        best_first = sorted(ranked, key=lambda method: (-by_method[method][f"ndcg@{k}"][0], method))
-        lines += _table(split, n_users[split], {method: by_method[method] for method in best_first}, k)
+        best_first = sorted(ranked, key=lambda method: (-by_method[method][f"ndcg@{k}"].value, method))
+        n_users = by_method[best_first[0]][f"ndcg@{k}"].n_users if ranked else 0
+        lines += _table(split, n_users, {method: by_method[method] for method in best_first}, k)
     return lines
 
 
-def _table(split: str, n_users: int, means: Mapping[str, Mapping[str, _Mean]], k: int) -> list[str]:
+def _table(split: str, n_users: int, means: Mapping[str, Mapping[str, Metric]], k: int) -> list[str]:
     """A line a method. means: by method and metric."""
     names = [name if name == "mrr" else f"{name}@{k}" for name in _TOLD]
     lines = [f"{split}, {n_users} users".ljust(28) + "".join(name.ljust(18) for name in names)]
-    lines += [method.ljust(28) + "".join(_cell(figures[name]) for name in names) for method, figures in means.items()]
+    lines += [
+        method.ljust(28) + "".join(str(figures[name]).ljust(18) for name in names) for method, figures in means.items()
+    ]
     return [line.rstrip() for line in lines]
-
-
-def _cell(mean: _Mean) -> str:
-    value, error = mean
-    return (f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}").ljust(18)
 
 
 def rank_methods(

@@ -34,6 +34,10 @@ class Metric:
         error = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else None
         return cls(float(known.mean()) if len(known) else float("nan"), error, len(known))
 
+    def __str__(self) -> str:
+        """With its error, where there is one."""
+        return f"{self.value:.4f}" + ("" if self.standard_error is None else f" ± {self.standard_error:.4f}")
+
     @property
     def is_sure(self) -> bool:
         """Whether the mean is told from 0: `is_sure`."""
@@ -85,7 +89,8 @@ class Ranks:
         With m targets, those at r <= k being hits: hit_rate: 1 where there is a hit; recall: hits / m; ndcg: sum of
         1 / log2(1 + r) over the hits, over that of min(m, k) targets on the first places; precision: hits / k; map:
         average precision, the sum over the hits of (targets up to r) / r, over min(m, k) (Manning et al., Introduction
-        to Information Retrieval, 8.4, with the divisor for lists of k). Of targets that share a rank half the others
+        to Information Retrieval, 8.4, with the divisor for lists of k); mrr: 1 / r of the first hit, 0 without one. Of
+        targets that share a rank half the others
         count as before it. ndcg and map are at most 1, also where more than k targets share one score.
         """
         hit = self.rank <= k
@@ -100,14 +105,13 @@ class Ranks:
                 "ndcg": np.minimum(self._sums(hit / np.log2(1 + rank)) / ideal, 1),
                 "precision": hits / k,
                 "map": np.minimum(self._sums(hit * self._place_among_targets / rank) / best, 1),
+                "mrr": self._most(hit / rank),
             }
         return {name: np.where(self._n_targets > 0, values, np.nan) for name, values in figures.items()}
 
     def reciprocal(self) -> NDArray[np.float64]:
         """float64 [n_users]: 1 / rank of the first target, NaN for a user without a target."""
-        best = np.zeros(self.n_users)
-        np.maximum.at(best, self.user, 1 / self.rank)
-        return np.where(self._n_targets > 0, best, np.nan)
+        return np.where(self._n_targets > 0, self._most(1 / self.rank), np.nan)
 
     @cached_property
     def _n_targets(self) -> NDArray[np.float64]:
@@ -124,6 +128,12 @@ class Ranks:
         places = np.empty(len(user))
         places[order] = np.repeat(before + (sizes + 1) / 2, sizes)
         return places
+
+    def _most(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """float64 [n_users]: the largest of each user's values [T], which are not below 0; 0 where there is none."""
+        most = np.zeros(self.n_users)
+        np.maximum.at(most, self.user, values)
+        return most
 
     def _sums(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> NDArray[np.float64]:
         return np.bincount(self.user, values, self.n_users).astype(np.float64)

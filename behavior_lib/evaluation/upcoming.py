@@ -67,10 +67,10 @@ class Foretold:
         """The table that a person reads."""
         metrics = self.metrics()
         names = list(metrics[self.model])
-        lines = ["the next instant".ljust(28) + "".join(name.rjust(20) for name in names)]
+        lines = ["the next instant".ljust(28) + "".join(name.ljust(20) for name in names)]
         for method, of_method in metrics.items():
-            lines.append(method.ljust(28) + "".join(f"{of_method[name].value:20.4f}" for name in names))
-        return lines
+            lines.append(method.ljust(28) + "".join(str(of_method[name]).ljust(20) for name in names))
+        return [line.rstrip() for line in lines]
 
     def _judged(self) -> Instants:
         return {part: self.truth[part] for part in self.answers[self.model]}

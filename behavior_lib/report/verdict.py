@@ -91,7 +91,11 @@ def metric_name(metric: str) -> str:
 
 def headline(scores: Iterable[Score], k: int) -> tuple[Score, ...]:
     """The figures that the page shows: over all targets, and of k places where they are of any number."""
-    return tuple(score for score in scores if score.metric in {*(f"{stem}@{k}" for stem in _METRICS), "mrr"})
+    return tuple(score for score in scores if score.metric in _shown(k))
+
+
+def _shown(k: int) -> set[str]:
+    return {"mrr", *(f"{stem}@{k}" for stem in _METRICS if stem != "mrr")}
 
 
 def split_tables(scores: Sequence[Score]) -> tuple[SplitTable, ...]:

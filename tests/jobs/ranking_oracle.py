@@ -65,15 +65,17 @@ with lines as (
                / list_sum([1 / log2(1 + place) for place in range(1, 1 + least(k, count(*)))]) as ndcg,
            count(*) filter (mid_rank <= k) / k as precision,
            sum(case when mid_rank <= k then n_up_to / mid_rank else 0 end) / least(k, count(*)) as map,
-           max(1 / mid_rank) as mrr
+           max(case when mid_rank <= k then 1 / mid_rank else 0 end) as mrr,
+           max(1 / mid_rank) as mrr_all
     from tied group by method, user_id, k, part
 ), means as (
-    unpivot users on hit_rate, recall, ndcg, precision, map, mrr into name metric value figure
+    unpivot users on hit_rate, recall, ndcg, precision, map, mrr, mrr_all into name metric value figure
 )
-select method, case metric when 'mrr' then metric else metric || '@' || k || part end as name, avg(figure) as mean,
+select method, case metric when 'mrr_all' then 'mrr' else metric || '@' || k || part end as name, avg(figure) as mean,
        stddev_samp(figure) / sqrt(count(*)) as error, count(*) as n_users
 from means
-where case when metric = 'mrr' then k = 10 and part = '' else part = '' or k = 10 and metric in ('recall', 'ndcg') end
+where case when metric = 'mrr_all' then k = 10 and part = ''
+           else part = '' or k = 10 and metric in ('recall', 'ndcg') end
 group by method, name, metric
 union all
 select method, 'coverage@10', count(distinct item) filter (mid_rank <= 10) / count(distinct item), null,

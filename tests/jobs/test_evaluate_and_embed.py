@@ -44,7 +44,7 @@ def test_baselines_are_those_of_the_raw_files(job, new_version):
     expected = oracle(VALIDATION, TEST, "validation") | oracle(TEST, "2018-02-01", "test")
     guesses = {"typical", "own_typical", "previous"}  # of when the next basket comes
     assert {key[1] for key in found} == {"model", *guesses, *job("evaluate").config.evaluate.baselines}
-    assert len(expected) == 2 * len(COMPARED) * 28
+    assert len(expected) == 2 * len(COMPARED) * 32
     assert_equal(found, expected)
     logged = MlflowClient(job("evaluate").config.mlflow.tracking_uri).get_run(version.run_id).data.metrics
     assert logged["validation.own_frequency.ndcg_at_10"] == found["validation", "own_frequency", "ndcg@10"].value

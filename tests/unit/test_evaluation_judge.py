@@ -75,7 +75,7 @@ def test_batch_size_changes_nothing():
 
 def test_rows_carry_the_callers_columns():
     rows = verdict(place_first(3, 6, 7)).as_rows(model_name="m", model_version=4)
-    assert len(rows) == 2 * 7
+    assert len(rows) == 2 * 8
     by_name = {(row["method"], row["metric"]): row for row in rows}
     assert by_name[MODEL, "ndcg@2"]["value"] == 1
     assert by_name[MODEL, "coverage@2"]["standard_error"] is None

@@ -68,7 +68,8 @@ def by_definition(places, k):
         "precision": len(hits) / k,
         "ndcg": min(1, sum(1 / math.log2(1 + place) for place in hits) / ideal),
         "map": min(1, sum(precisions) / min(k, len(places))),
-        "mrr": max(1 / place for place in places),
+        "mrr": max([0, *(1 / place for place in hits)]),
+        "mrr of all": max(1 / place for place in places),
     }
 
 
@@ -95,7 +96,7 @@ def test_every_metric_is_its_definition(levels, k):
     for user in range(N):
         places = ranks(scores[user], sets[user], background.popularity)
         for name, value in by_definition(places, k).items():
-            found = result.headline[name if name == "mrr" else f"{name}@{k}"]
+            found = result.headline["mrr" if name == "mrr of all" else f"{name}@{k}"]
             assert found[user] == pytest.approx(value, abs=1e-12), (user, name)
 
 
@@ -105,7 +106,7 @@ def test_every_k_is_judged_as_if_it_were_the_only_one():
     assert {name.partition("@")[2] for name in whole if "|" not in name} == {"", "1", "5", "10", "20"}
     for k in (1, 5, 20):
         alone = judged(scores, sets, background, k).metrics()
-        assert len(alone) == 11
+        assert len(alone) == 12
         for name, metric in alone.items():
             assert whole[name].value == pytest.approx(metric.value, abs=1e-12), name
             assert whole[name].n_users == metric.n_users
@@ -232,5 +233,5 @@ def test_figures_that_no_user_has_are_left_out():
 def test_without_background_nothing_is_told_apart():
     meter = RankingMeter(10, np.arange(V) > 2)
     meter.add(np.zeros((1, V)), np.array([[3, 5]]))
-    names = {"hit_rate@10", "recall@10", "ndcg@10", "precision@10", "map@10", "mrr", "coverage@10"}
+    names = {"hit_rate@10", "recall@10", "ndcg@10", "precision@10", "map@10", "mrr@10", "mrr", "coverage@10"}
     assert set(meter.result().all_metrics()) == names

@@ -102,8 +102,10 @@ def test_the_verdict_tells_what_was_foretold():
     assert rows["typical", "next_value_rmse"]["standard_error"] is None
     lines = verdict.as_lines()
     assert lines[-4:-1] == [
-        "the next instant".ljust(28) + "next_value_mae".rjust(20) + "next_value_rmse".rjust(20),
-        "model".ljust(28) + "0.7500".rjust(20) + "1.1180".rjust(20),
-        "typical".ljust(28) + "1.5000".rjust(20) + "2.5495".rjust(20),
+        "the next instant".ljust(28) + "next_value_mae".ljust(20) + "next_value_rmse",
+        "model".ljust(28) + "0.7500 ± 0.4787".ljust(20) + "1.1180",
+        "typical".ljust(28) + "1.5000 ± 1.1902".ljust(20) + "2.5495",
     ]
     assert lines[-1] == without.as_lines()[-1]
+    untold = "of the next instant nothing is told: of next_type, next_time and next_value the model learned none"
+    assert without.as_lines()[-2] == untold not in lines
