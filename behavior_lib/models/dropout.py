@@ -1,4 +1,4 @@
-"""Dropout whose draws are cheap on a CPU."""
+"""Dropout (Srivastava et al. 2014) whose draws are cheap on a CPU."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from behavior_lib.models.causal import START
 
 
 class Newest(nn.Module):
-    """The newest state is the user."""
+    """The newest state is the user (as in SASRec, Kang and McAuley 2018)."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Newest(nn.Module):
 
 
 class Mean(Newest):
-    """The mean of the states so far."""
+    """The mean of the states so far (as of a history's items in Covington et al. 2016)."""
 
     def forward(self, states: Tensor) -> Tensor:
         """As Newest."""

@@ -14,8 +14,9 @@ DOT, COSINE = "dot", "cosine"
 class Similarity:
     """A logit is `asked(state) · vectors(item)` + the item's bias.
 
-    dot: both as they are. cosine: both of length 1, divided by spec.temperature (Yi et al. 2019,
-    "Sampling-bias-corrected neural modeling for large corpus item recommendations"); a vector of length 0 stays so.
+    dot: both as they are (matrix factorisation, Koren, Bell and Volinsky 2009). cosine: both of length 1, divided by
+    spec.temperature (Yi et al. 2019, "Sampling-bias-corrected neural modeling for large corpus item recommendations");
+    a vector of length 0 stays so.
     """
 
     def __init__(self, spec: ModelSpec) -> None:

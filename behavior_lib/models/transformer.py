@@ -21,7 +21,7 @@ from behavior_lib.models.relative import TimeBias, is_later
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward network, each with its norm in front and dropout behind."""
+    """Attention and a feed-forward network, each with its norm in front (Xiong et al. 2020) and dropout behind."""
 
     def __init__(self, dimension: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -75,8 +75,8 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
 class Transformer(WindowEncoder):
     """Attention over the window, with the positions of spec.positions.
 
-    "rotary" and "learned" number the instants, so that the hash order inside a basket has no distance; "time" knows the
-    time between two events alone.
+    "rotary" (Su et al. 2021) and "learned" (Gehring et al. 2017) number the instants, so that the hash order inside a
+    basket has no distance; "time" knows the time between two events alone.
     """
 
     both_ways: ClassVar[bool]

@@ -18,7 +18,8 @@ ANNEALED = 0.2  # share of a run's steps in which the weight grows to it
 
 
 class Reconstruction(Objective):
-    """Sequence autoencoder (Srivastava et al. 2015): an LSTM tells the newest items, the newest first.
+    """Sequence autoencoder (Srivastava, Mansimov and Salakhutdinov 2015, "Unsupervised learning of video
+    representations using LSTMs"): an LSTM tells the newest items, the newest first.
 
     It begins in the user's vector and reads the items that it has told. Told backwards, what it needs first is what
     the encoder saw last.

@@ -80,7 +80,9 @@ class NextSession(Objective):
 
 
 class NextType(Foretelling):
-    """The event types of the next instant, each as likely as it is frequent there: cross-entropy."""
+    """The event types of the next instant, each as likely as it is frequent there: cross-entropy, as of the marker in
+    Du et al. 2016 ("Recurrent marked temporal point processes").
+    """
 
     needs_causal = True
 
