@@ -108,6 +108,21 @@ def test_noise_tells_nothing_unless_labels_leak():
     assert scores_of(leaking).min() > 0.65
 
 
+def test_the_inner_folds_choose_who_can_tell():
+    """Whether two numbers have one sign is told by trees alone; a sum of many of them by lines, and worse by trees."""
+    rng = np.random.default_rng(12)
+    two, many, none = rng.normal(size=(240, 2)), rng.normal(size=(240, 30)), np.zeros((240, 1))
+    alike, above = two.prod(axis=1) > 0, many.sum(axis=1) > 0
+    of_two, of_many = (
+        probe(panel(vectors, none, none), Label("told", label.astype(float), True), PLAN)
+        for vectors, label in ((two, alike), (many, above))
+    )
+    assert of_two.chosen[VECTORS] == {"boosting": 3}
+    assert of_two.scores[VECTORS]["auc"].min() > 0.9
+    assert "boosting" not in of_many.chosen[VECTORS]
+    assert of_many.scores[VECTORS]["auc"].min() > 0.9
+
+
 def test_labels_of_the_test_fold_are_not_looked_at():
     rng = np.random.default_rng(4)
     values = rng.integers(0, 2, 60).astype(float)
