@@ -50,10 +50,14 @@ def run(job: Job) -> Summary:
         with job.progress.step(f"probing {label.name} of {len(label.known):,} users"):
             found.append(probe(gathered.panel, label, plan))
     clusters = _clusters(job, gathered)
+    if not found and not clusters:
+        mend = "the warnings say why; name more labels in users.labels, or ask for fewer folds"
+        raise DataRefused("no label can be judged", where=f"source {job.source.name}", value=list(left_out), mend=mend)
     ends = cut + timedelta(days=job.config.probe.horizon_days)
     if newest < ends and any(each.label.name in FUTURE for each in found):
         job.progress.warn(f"what comes after the cut is known up to {newest} alone, not {ends}")
-    job.progress.show(as_table(found, f"{model.name} version {model.version}, users as of {cut}"))
+    if found:
+        job.progress.show(as_table(found, f"{model.name} version {model.version}, users as of {cut}"))
     metrics = {**_metrics(found), **clusters}
     registry.log_metrics(model, {f"probe.{split}.{name}": value for name, value in metrics.items()})
     extra = {"model_version": model.version, "cut": cut.isoformat(), "left_out": left_out, **_told(found)}
@@ -111,11 +115,7 @@ def _sorted_out(job: Job, labels: Sequence[Label], plan: Plan) -> tuple[list[Lab
             left_out[label.name] = objection
     for name, reason in left_out.items():
         job.progress.warn(f"{name} is not judged: {reason}")
-    judged = [label for label in asked if label.name not in left_out]
-    if not judged:
-        mend = "the warnings say why; name more labels in users.labels, or ask for fewer folds"
-        raise DataRefused("no label can be judged", where=f"source {job.source.name}", value=list(left_out), mend=mend)
-    return judged, left_out
+    return [label for label in asked if label.name not in left_out], left_out
 
 
 def _clusters(job: Job, gathered: Gathered) -> dict[str, float]:

@@ -95,8 +95,12 @@ def test_what_cannot_be_asked_is_refused(warehouse, new_version, capsys):
         with pytest.raises(ConfigError, match=sentence):
             run(probe_job(warehouse, registry, setting))
     with pytest.raises(DataRefused, match=r"no label can be judged in source .*household_of_3_or_more', 'active'"):
-        run(probe_job(warehouse, registry, "split.kind=leave_one_out", "probe.leave_out=[spend]"))
+        run(probe_job(warehouse, registry, "split.kind=leave_one_out", "probe.leave_out=[spend]", "probe.clusters=9"))
     warned = capsys.readouterr().err
+    # Clusters need no label.
+    alone = run(probe_job(warehouse, registry, "split.kind=leave_one_out", "probe.clusters=2"))
+    assert alone["probes"] == {}
+    assert 0 < alone["metrics"]["clusters.vectors.silhouette"] <= 1
     for name in ("active", "churn"):
         assert f"{name} is not judged: the model has learned from events after the cut" in warned
     registry, refit = new_version(tags=[(TAUGHT_BY, REFIT)])
