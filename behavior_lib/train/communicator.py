@@ -5,6 +5,7 @@ Every collective has a name, so that ranks that disagree are told apart in a tim
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -157,6 +158,9 @@ class TorchCommunicator(_Unwatched):
         """
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         self.local_rank = int(os.environ.get("LOCAL_RANK", self.rank))
+        # It takes the group of the moment for the defaults of its functions, and optimizers import it: after the group
+        # was made, it would outlive `close`, and threads of gloo that still drop tensors abort a process that ends.
+        importlib.import_module("torch.distributed.nn.functional")
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(
             backend, rendezvous, timedelta(minutes=wait_minutes), rank=self.rank, world_size=self.size

@@ -91,3 +91,28 @@ def test_what_is_no_number_stays_none_as_float16():
     model.weight.grad = torch.tensor([[float("inf"), float("nan")]])
     ((_, share),) = _Shares(model, 2, half=True).shares
     assert not share.isfinite().any()
+
+
+CLOSED = """
+import glob
+from pathlib import Path
+import torch
+from behavior_lib.train.communicator import TorchCommunicator
+
+communicator = TorchCommunicator()
+weight = torch.nn.Parameter(torch.ones(1))
+torch.optim.AdamW([weight])  # imports what keeps the group of the moment
+communicator.sum("x", [1.0])
+threads = lambda: [Path(file).read_text().strip() for file in glob.glob("/proc/self/task/*/comm")]
+began = any("gloo" in name for name in threads())
+communicator.close()
+print(began, [name for name in threads() if "gloo" in name])
+"""
+
+
+def test_a_closed_group_leaves_no_thread_behind(tmp_path):
+    """One that still drops a tensor while Python ends aborts the process."""
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "GLOO_SOCKET_IFNAME": "lo"}
+    command = [sys.executable, "-c", CLOSED]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **alone}, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "True []\n"), done.stderr
