@@ -65,6 +65,7 @@ def instant_ends(batch: Batch, longest_gap: int = 0) -> InstantEnds:
     is_end = torch.zeros_like(batch.present)
     is_end[:, :-1] = (number[:, 1:] != number[:, :-1]) & batch.present[:, 1:]
     row, column = is_end.nonzero(as_tuple=True)
-    upcoming = number[row, column + 1]
-    end = torch.searchsorted(number[row], upcoming[:, None], right=True).squeeze(1)
+    # The next instant goes up to the next end, the last one of a row to the row's.
+    end = batch.length[row]
+    end[:-1] = torch.where(row[1:] == row[:-1], column[1:] + 1, end[:-1])
     return InstantEnds(row, column, column + 1, end)

@@ -1,5 +1,7 @@
 """Instants are sets: where they end, and what the next one holds."""
 
+import numpy as np
+import pytest
 import torch
 
 from behavior_lib.models.batch import Batch
@@ -35,3 +37,19 @@ def test_the_targets_of_an_end_are_all_items_of_the_next_instant():
 def test_a_selection_keeps_its_order():
     owner, target = instant_ends(BATCH).select(torch.tensor([2, 0])).targets(BATCH.item_index)
     assert (owner.tolist(), target.tolist()) == ([0, 1, 1, 1], [9, 5, 6, 7])
+
+
+@pytest.mark.parametrize("longest_gap", [0, 10])
+@pytest.mark.parametrize("seed", range(20))
+def test_ends_are_those_of_a_loop(seed, longest_gap):
+    random = np.random.default_rng(seed)
+    length = [int(size) for size in random.integers(0, 20, 6)]
+    gaps = [[0, *(int(gap) for gap in random.choice([0, 0, 1, 50], size - 1))] if size else [] for size in length]
+    batch = Batch.from_histories(histories([[3] * size for size in length], 19, gaps))
+    expected = []
+    for row, own in enumerate(gaps):
+        begins = [0, *(place for place, gap in enumerate(own) if place and gap > longest_gap), len(own)]
+        expected += [(row, begin - 1, begin, end) for begin, end in zip(begins[1:], begins[2:], strict=False)]
+    ends = instant_ends(batch, longest_gap)
+    found = zip(ends.row.tolist(), ends.column.tolist(), ends.start.tolist(), ends.end.tolist(), strict=True)
+    assert list(found) == expected
