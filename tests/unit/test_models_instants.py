@@ -1,5 +1,7 @@
 """Instants are sets: where they end, and what the next one holds."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -49,7 +51,7 @@ def test_ends_are_those_of_a_loop(seed, longest_gap):
     expected = []
     for row, own in enumerate(gaps):
         begins = [0, *(place for place, gap in enumerate(own) if place and gap > longest_gap), len(own)]
-        expected += [(row, begin - 1, begin, end) for begin, end in zip(begins[1:], begins[2:], strict=False)]
+        expected += [(row, begin - 1, begin, end) for begin, end in pairwise(begins[1:])]
     ends = instant_ends(batch, longest_gap)
     found = zip(ends.row.tolist(), ends.column.tolist(), ends.start.tolist(), ends.end.tolist(), strict=True)
     assert list(found) == expected
