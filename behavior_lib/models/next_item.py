@@ -5,7 +5,8 @@ The repeat path scores the user's own items, the successor path those that other
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +71,7 @@ class NextItem(SequenceModel):
         self.catalogue_loss = CatalogueLoss(spec, self.item_counts)
         nn.init.normal_(self.items.weight, std=spec.dimension**-0.5)
         self.objectives = Objectives(spec, self.item_counts)
+        self._shared_table: Tensor | None = None
         self.pooling, self.similarity = pooling_of(spec), Similarity(spec)
 
     def user_vectors(self, batch: Batch) -> Tensor:
@@ -176,6 +178,10 @@ class NextItem(SequenceModel):
         The next item's is the spec's loss of the users at every instant's end. The full softmax teaches the paths and
         the blend alone: vectors that also had to please it ranked worse.
         """
+        with self._one_item_table():
+            return self._loss(batch, drawn)
+
+    def _loss(self, batch: Batch, drawn: Drawn) -> Tensor:
         ends = instant_ends(batch)
         no_users = batch.value.new_empty(len(batch), 0, self.spec.dimension)
         users = self._in_windows(batch, self.pooling) if self.is_causal else no_users
@@ -223,8 +229,20 @@ class NextItem(SequenceModel):
         loss: Tensor = self.catalogue_loss(asked, owner, targets, vectors, self.bias, negatives)
         return loss
 
+    @contextmanager
+    def _one_item_table(self) -> Iterator[None]:
+        """Inside, the item table is added up once and not at every use: it is a sum over the whole catalogue."""
+        if self.attributes is not None or self.given is not None:
+            self._shared_table = self._item_table()
+        try:
+            yield
+        finally:
+            self._shared_table = None
+
     def _item_table(self) -> Tensor:
         """float32 [n_items, d]: each item's own vector, those of its values and what is made of those given."""
+        if self._shared_table is not None:
+            return self._shared_table
         table: Tensor = self.items.weight
         for part in (self.attributes, self.given):
             table = table if part is None else table + part.added()

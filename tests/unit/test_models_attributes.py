@@ -1,5 +1,7 @@
 """What is known of items: a part of their vectors, and a path that scores what a user's items have in common."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -44,6 +46,28 @@ def test_an_item_s_vector_is_its_own_and_those_of_its_values():
     own, values = (each.weight.detach().numpy() for each in (model.items, model.attributes.vectors))
     expected = [own[item] + sum((values[value] for value in VALUES[item].tolist() if value), 0) for item in range(12)]
     np.testing.assert_allclose(model.item_vectors().detach().numpy(), np.stack(expected), atol=1e-6)
+
+
+def test_the_item_table_is_added_up_once_a_loss_and_has_the_gradients_of_all_its_uses(monkeypatch):
+    objectives = {"next_item": 1.0, "masked_items": 0.5, "sub_sequences": 0.5}
+    model, batch = model_of(objectives=objectives), batch_of([3, 4, 5, 6, 7], [8, 9, 3, 3], [11, 4])
+    batch = model.prepare(batch)
+    drawn = model.draw(batch, torch.Generator().manual_seed(1))
+    added, calls = model.attributes.added, []
+    monkeypatch.setattr(model.attributes, "added", lambda: calls.append(1) or added())
+
+    def gradients():
+        model.zero_grad()
+        model.loss(batch, drawn).backward()
+        return {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
+
+    once = gradients()
+    assert len(calls) == 1
+    monkeypatch.setattr(model, "_one_item_table", nullcontext)
+    torch.testing.assert_close(once, gradients())
+    assert len(calls) > 4
+    model.item_vectors()
+    assert model._shared_table is None
 
 
 def test_new_values_change_no_vector():
