@@ -65,6 +65,7 @@ def run(job: Job) -> Summary:
             users, evidence = ground.users, ground.evidence
             comparison = ground.compare({name: evidence.scorer(encoder, users) for name, encoder in encoders.items()})
         job.progress.show(comparison.as_table())
+        job.progress.show(comparison.as_chart())
         metrics |= _metrics(comparison)
         extra |= {"compared_with": comparison.first, "differences": _differences(comparison)}
     if job.config.compare.vectors:

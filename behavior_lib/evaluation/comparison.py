@@ -10,6 +10,8 @@ from rich.table import Table
 from behavior_lib.evaluation.metrics import SURE, Metric
 from behavior_lib.evaluation.ranking import Ranking
 
+HALF = 15  # characters to either side of 0, where differences are drawn
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -56,6 +58,39 @@ class Comparison:
                     cells.append(signed(differences[model].get(name)))
             table.add_row(name, *cells)
         return table
+
+    def as_chart(self) -> Table:
+        """The differences of the headline's metrics drawn, a line each; every line has its own scale."""
+        caption = f"differences from {self.first} with two standard errors to either side; │ is 0"
+        table = Table(title="drawn", title_justify="left", caption=caption)
+        table.add_column("metric")
+        names, differences = self.results[self.first].metrics(), self.differences()
+        for model in differences:
+            table.add_column(model)
+        for name in names:
+            lines = [drawn(of_model.get(name)) for of_model in differences.values()]
+            if any(lines):
+                table.add_row(name, *lines)
+        return table
+
+
+def drawn(difference: Metric | None) -> str:
+    """A line of 2 * HALF + 1 characters whose middle is 0: the difference ●, and two standard errors to either side.
+
+    The furthest of these from 0 is at an end. Empty where there is no error, or nothing to tell from 0.
+    """
+    if difference is None or difference.standard_error is None:
+        return ""
+    value, error = difference.value, 2 * difference.standard_error
+    reach = abs(value) + error
+    if reach == 0:
+        return ""
+    low, middle, high = (HALF + round(HALF * each / reach) for each in (value - error, value, value + error))
+    line = ["─" if low <= place <= high else " " for place in range(2 * HALF + 1)]
+    line[HALF] = "│" if line[HALF] == " " else "┼"
+    line[low], line[high] = "├", "┤"
+    line[middle] = "●"
+    return "".join(line)
 
 
 def with_error(metric: Metric | None) -> str:

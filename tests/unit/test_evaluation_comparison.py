@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from scipy.stats import ttest_1samp
 
-from behavior_lib.evaluation.comparison import Comparison, signed
+from behavior_lib.evaluation.comparison import Comparison, drawn, signed
 from behavior_lib.evaluation.judge import rank_methods
 from behavior_lib.evaluation.metrics import Metric
 
@@ -58,6 +58,32 @@ def test_the_table_has_figures_and_differences(comparison):
     ]  # fmt: skip
     assert rows["coverage@1"] == ["0.4000", "0.8000", "", "0.4000", ""]
     assert printed(comparison)[0].strip() == "test, 4 users"
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "line"),
+    [
+        (0.5, 0.25, 15 * " " + "├───────●──────┤"),  # from 0 to 1: 0, 7.5 and 15 of 15 to the right
+        (0.2, 0.025, 15 * " " + "│        ├──●──┤"),  # from .15 to .25: 9, 12 and 15
+        (-0.2, 0.025, "├──●──┤        │               "),
+        (0.1, 0.2, "      ├────────┼──●───────────┤"),  # from -.3 to .5: 9 to the left, 3 and 15 to the right
+        (0.0, 0.1, "├──────────────●──────────────┤"),
+        (-0.3, 0.0, "●              │               "),
+        (0.0, 0.0, ""),
+        (0.5, None, ""),
+    ],
+)
+def test_a_difference_is_drawn_with_two_errors_to_either_side(value, error, line):
+    assert drawn(Metric(value, error, 9)) == line
+    assert drawn(None) == ""
+
+
+def test_the_chart_has_a_line_a_metric_that_differs(comparison):
+    console = Console(width=200, file=StringIO())
+    console.print(comparison.as_chart())
+    lines = [line for line in console.file.getvalue().splitlines() if "●" in line]
+    assert [line.split()[1] for line in lines[:2]] == ["hit_rate@1", "recall@1"]
+    assert not any("coverage" in line for line in lines)
 
 
 @pytest.mark.parametrize(
