@@ -27,7 +27,7 @@ from behavior_lib.data.loader import Loader
 from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import SequenceModel
-from behavior_lib.models.build import as_tensors, build_model, load_model
+from behavior_lib.models.build import load_model
 from behavior_lib.models.encoders import ENCODERS, looks_both_ways, reads_graph
 from behavior_lib.models.objectives.chosen import OBJECTIVES
 from behavior_lib.models.successors import SuccessorCounts
@@ -40,7 +40,7 @@ from behavior_lib.train.plan import plan
 from behavior_lib.train.settings import EpochResult, RunSettings
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.successors import count_successors
-from behavior_lib.train.trial import estimate
+from behavior_lib.train.trial import built, estimate
 from behavior_lib.train.validation import ndcg_by_user, rows_at_once
 from benchmarks.jobs import say, scratch
 
@@ -145,8 +145,7 @@ class Counted:
 
     def built(self, run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> SequenceModel:
         """As every rank of the run builds it, and with successors where it has such a path."""
-        torch.manual_seed(run.fit.seed)
-        model = build_model(run.spec, **as_tensors(counts.arrays()))
+        model = built(run, counts)
         if model.successors is not None:
             key = model.spec.successors, model.spec.length
             if key not in self._counts:

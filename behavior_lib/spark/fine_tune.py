@@ -16,7 +16,7 @@ from behavior_lib.evaluation.probes import Label
 from behavior_lib.spark.collected import collect
 from behavior_lib.spark.embed import Serving
 from behavior_lib.spark.evaluation import as_histories
-from behavior_lib.spark.labels import LABEL, KnownLabels, choose_users
+from behavior_lib.spark.labels import KnownLabels, as_labels, choose_users
 from behavior_lib.spark.sequences import Shape, histories
 from behavior_lib.tables import EVENTS
 
@@ -51,9 +51,5 @@ def gather_labelled(
         mend = "see users.path and users.user_id of the source, or move the cut: split.test"
         raise DataRefused("nobody with an event before the cut has a label", where="users of the source", mend=mend)
     rows = rows.sort_values(EVENTS.user_id, ignore_index=True)
-    labels = (
-        Label(name, rows[LABEL + name].to_numpy(np.float64), binary, known.class_of.get(name))
-        for name, binary in known.is_binary.items()
-    )
     numbered = serving.shipment.value.numbers.histories(as_histories(rows))
-    return Labelled(rows[EVENTS.user_id].to_numpy(object), numbered, tuple(labels))
+    return Labelled(rows[EVENTS.user_id].to_numpy(object), numbered, as_labels(rows, known.is_binary, known.class_of))

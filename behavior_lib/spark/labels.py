@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+import pandas as pd
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType, DataType, NumericType
@@ -13,6 +15,7 @@ from pyspark.sql.types import BooleanType, DataType, NumericType
 from behavior_lib.config.schema import PrivacyConfig
 from behavior_lib.config.source import UsersConfig
 from behavior_lib.errors import ConfigError
+from behavior_lib.evaluation.probes import Label
 from behavior_lib.privacy.keys import Keyring
 from behavior_lib.spark.pseudonyms import keyed_hash, with_keys
 from behavior_lib.tables import EVENTS
@@ -66,6 +69,14 @@ def read_labels(spark: SparkSession, users: UsersConfig, privacy: PrivacyConfig)
         rows = with_keys(rows, keys).select(pseudonyms.alias(EVENTS.user_id), *columns)
     chosen = rows.groupBy(EVENTS.user_id).agg(F.min(F.struct(*columns)).alias(_TOGETHER))
     return KnownLabels(chosen.select(EVENTS.user_id, f"{_TOGETHER}.*"), is_binary, class_of)
+
+
+def as_labels(rows: pd.DataFrame, is_binary: Mapping[str, bool], class_of: Mapping[str, str]) -> tuple[Label, ...]:
+    """The labels in the columns of a frame, one row a user. is_binary, class_of: as of KnownLabels."""
+    return tuple(
+        Label(name, rows[LABEL + name].to_numpy(np.float64), binary, class_of.get(name))
+        for name, binary in is_binary.items()
+    )
 
 
 def choose_users(before: DataFrame, known: KnownLabels | None, most: int, seed: int) -> DataFrame:

@@ -18,7 +18,7 @@ from behavior_lib.evaluation.probes import Label
 from behavior_lib.evaluation.probes_features import Panel, UserEvents, aggregates
 from behavior_lib.spark.collected import collect, lists_by_user
 from behavior_lib.spark.embed import Serving, user_embeddings
-from behavior_lib.spark.labels import LABEL, KnownLabels, choose_users
+from behavior_lib.spark.labels import LABEL, KnownLabels, as_labels, choose_users
 from behavior_lib.tables import EVENTS, USER_EMBEDDINGS
 
 _TIME, _ITEM, _TYPE, _FILLED = "_time", "_item", "_type", "_filled"
@@ -82,11 +82,7 @@ def gather(
     )
     is_binary = {**({} if known is None else known.is_binary), ACTIVE: True, SPEND: False, CHURN: True}
     class_of = {} if known is None else known.class_of
-    told = (
-        Label(name, facts[LABEL + name].to_numpy(np.float64), binary, class_of.get(name))
-        for name, binary in is_binary.items()
-    )
-    return Gathered(panel, tuple(told), tuple(figures))
+    return Gathered(panel, as_labels(facts, is_binary, class_of), tuple(figures))
 
 
 def _history(own: DataFrame, user_ids: Any, cut: datetime) -> UserEvents:

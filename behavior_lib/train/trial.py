@@ -68,7 +68,7 @@ def estimate(
     fit = run.fit
     loader = Loader(snapshot, TRAIN, fit.batch_size, fit.reader, fit.seed, 0, run.workers)
     steps = sum(steps_of(loader, fit))
-    placed, optimizer = _begin(run, snapshot, model or _built(run, counts))
+    placed, optimizer = _begin(run, snapshot, model or built(run, counts))
     process = psutil.Process(os.getpid())
     seconds, cpu, before = [], [], process.memory_info().rss
     most = before
@@ -103,13 +103,14 @@ def overfit(run: RunSettings, snapshot: Snapshot, counts: TrainCounts, steps: in
     loader = Loader(snapshot, TRAIN, run.fit.batch_size, run.fit.reader, run.fit.seed)
     # Without dropout, so that what is learned is what is asked.
     run = replace(run, spec=replace(run.spec, dropout=0.0))
-    placed, optimizer = _begin(run, snapshot, _built(run, counts))
+    placed, optimizer = _begin(run, snapshot, built(run, counts))
     with _threads(run.fit.threads):
         prepared = placed.prepare(next(loader.epoch(0)).histories, run.fit.seed, run.fit.seed)
         return [_step(placed, optimizer, prepared, done, steps) for done in range(steps)]
 
 
-def _built(run: RunSettings, counts: TrainCounts) -> SequenceModel:
+def built(run: RunSettings, counts: TrainCounts) -> SequenceModel:
+    """The model of the run, as all its ranks build it."""
     torch.manual_seed(run.fit.seed)
     return build_model(run.spec, **as_tensors(counts.arrays()))
 

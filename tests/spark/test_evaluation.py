@@ -102,47 +102,46 @@ def test_too_many_events_leave_out_what_needs_them_all(seen):
     assert baselines(*seen, 6, replace(config, most_events=4)).left_out == ()
 
 
-def test_user_factors_are_the_least_squares_of_their_counts(seen, tmp_path):
+RANK, REGULARISATION, ALPHA = 3, 0.2, 4.0
+
+
+def factors_of(seen, folder, iterations):
+    """The vectors of users and of items by their names."""
     events, items, *_ = seen
     counts = events.join(items, "item_id").groupBy("user_id", "item_index").count()
-    rank, regularisation, alpha = 3, 0.2, 4.0
-    of_users, of_items = implicit_factors(
-        counts, "count", str(tmp_path), rank=rank, iterations=2, regularisation=regularisation, alpha=alpha
+    settings = {"rank": RANK, "regularisation": REGULARISATION, "alpha": ALPHA}
+    both = implicit_factors(counts, "count", str(folder), iterations=iterations, **settings)
+    return tuple(
+        {row[0]: np.array(row[FACTORS]) for row in found.select(name, FACTORS).collect()}
+        for found, name in zip(both, ("user_id", "item_index"), strict=True)
     )
-    y = {row.item_index: np.array(row[FACTORS]) for row in of_items.collect()}
-    assert set(y) == {3, 4, 5}
-    matrix = np.stack(list(y.values()))
-    own = {("u", 3): 3, ("u", 4): 1, ("u", 5): 1, ("other", 4): 1, ("v", 4): 1}
-    found = {row.user_id: np.array(row[FACTORS]) for row in of_users.collect()}
-    assert set(found) == {"u", "other", "v"}
-    for user, vector in found.items():
-        left, right = matrix.T @ matrix, np.zeros(rank)
-        had = [(item, count) for (who, item), count in own.items() if who == user]
-        left += regularisation * len(had) * np.eye(rank)
-        for item, count in had:
-            left += alpha * count * np.outer(y[item], y[item])
-            right += (1 + alpha * count) * y[item]
-        np.testing.assert_allclose(vector, np.linalg.solve(left, right), rtol=1e-4, atol=1e-6)
+
+
+def least_squares(others, had):
+    """The exact minimum of one side, given the vectors of the other and how often each of those was met."""
+    matrix = np.stack(list(others.values()))
+    left, right = matrix.T @ matrix + REGULARISATION * len(had) * np.eye(RANK), np.zeros(RANK)
+    for name, count in had.items():
+        left += ALPHA * count * np.outer(others[name], others[name])
+        right += (1 + ALPHA * count) * others[name]
+    return np.linalg.solve(left, right)
+
+
+def test_user_factors_are_the_least_squares_of_their_counts(seen, tmp_path):
+    x, y = factors_of(seen, tmp_path, 2)
+    had = {"u": {3: 3, 4: 1, 5: 1}, "other": {4: 1}, "v": {4: 1}}
+    assert (set(x), set(y)) == (set(had), {3, 4, 5})
+    for user, vector in x.items():
+        np.testing.assert_allclose(vector, least_squares(y, had[user]), rtol=1e-4, atol=1e-6)
 
 
 def test_item_factors_are_nearly_those_of_the_users(seen, tmp_path):
     """After many iterations each side is the least squares of the other; of items that is an iteration ago."""
-    events, items, *_ = seen
-    counts = events.join(items, "item_id").groupBy("user_id", "item_index").count()
-    rank, regularisation, alpha = 3, 0.2, 4.0
-    of_users, of_items = implicit_factors(
-        counts, "count", str(tmp_path), rank=rank, iterations=40, regularisation=regularisation, alpha=alpha
-    )
-    x = {row.user_id: np.array(row[FACTORS]) for row in of_users.collect()}
-    matrix = np.stack(list(x.values()))
+    x, y = factors_of(seen, tmp_path, 40)
     had = {3: {"u": 3}, 4: {"u": 1, "other": 1, "v": 1}, 5: {"u": 1}}
-    for row in of_items.collect():
-        own = had[row.item_index]
-        left, right = matrix.T @ matrix + regularisation * len(own) * np.eye(rank), np.zeros(rank)
-        for user, count in own.items():
-            left += alpha * count * np.outer(x[user], x[user])
-            right += (1 + alpha * count) * x[user]
-        np.testing.assert_allclose(np.array(row[FACTORS]), np.linalg.solve(left, right), rtol=1e-2, atol=1e-3)
+    assert set(y) == set(had)
+    for item, vector in y.items():
+        np.testing.assert_allclose(vector, least_squares(x, had[item]), rtol=1e-2, atol=1e-3)
 
 
 def test_als_scores_by_dot_products_and_popularity(seen, tmp_path):

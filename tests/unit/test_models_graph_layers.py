@@ -37,7 +37,7 @@ def theirs(graph):
     return torch.stack([graph.begins, graph.ends])
 
 
-def compare(own, other, inputs, of_own, of_other):
+def assert_same(own, other, inputs, of_own, of_other):
     """Values, and the gradients by the vectors and by each weight, of a sum that weighs every number differently."""
     torch.testing.assert_close(own, other, rtol=0, atol=1e-5)
     upstream = torch.randn(own.shape, generator=torch.Generator().manual_seed(9))
@@ -58,7 +58,7 @@ def test_convolution_is_gcn_conv_without_loops_of_its_own(graph):
     other = GCNConv(WIDTH, WIDTH, add_self_loops=False, bias=False)
     other.lin.weight = torch.nn.Parameter(layer.project.weight.detach().clone())
     expected = vectors + F.relu(other(vectors, theirs(graph), graph.edge_weight))
-    compare(layer(vectors, graph), expected, vectors, [layer.project.weight], [other.lin.weight])
+    assert_same(layer(vectors, graph), expected, vectors, [layer.project.weight], [other.lin.weight])
 
 
 def test_attention_is_gat_conv_without_loops_of_its_own(graph):
@@ -70,4 +70,4 @@ def test_attention_is_gat_conv_without_loops_of_its_own(graph):
     other.att_dst = torch.nn.Parameter(layer.ask.detach().clone()[None])
     expected = vectors + F.elu(other(vectors, theirs(graph)))
     own, given = (layer.project.weight, layer.ask, layer.answer), (other.lin.weight, other.att_dst, other.att_src)
-    compare(layer(vectors, graph), expected, vectors, own, given)
+    assert_same(layer(vectors, graph), expected, vectors, own, given)
