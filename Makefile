@@ -58,7 +58,7 @@ bench-encoders: setup ## Measure one pass of every encoder beside the transforme
 	@$(BIN)/python -m benchmarks encoders $(ARGS)
 
 bench-quality: setup ## Train every encoder and objective at equal budgets, judge the best beside every baseline (hours)
-	@$(BIN)/python -m benchmarks quality $(ARGS)
+	@$(BIN)/python -m benchmarks quality --page docs/quality.md $(ARGS)
 
 bench-cluster: setup ## Kill a worker of a Spark cluster midway and compare the tables (10 million events)
 	@$(BIN)/python -m benchmarks cluster $(ARGS)

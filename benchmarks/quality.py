@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import csv
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -28,15 +27,25 @@ from behavior_lib.evaluation.baselines import ALS
 from behavior_lib.evaluation.judge import MODEL
 from behavior_lib.models.encoders import reads_graph
 from behavior_lib.tables import EVALUATIONS
-from behavior_lib.tables.sequences import TEST, VALIDATION
+from behavior_lib.tables.sequences import TEST
 from benchmarks.bake_off import ALONE, WITHOUT_PATHS, Candidate, bake_off, candidates
 from benchmarks.jobs import as_words, run_here, say, scratch
+from benchmarks.quality_page import (
+    BAKE_OFF,
+    HEADLINE,
+    LEADS,
+    METHODS,
+    REFIT_TEST,
+    as_markdown,
+    best,
+    budget_table,
+    check_page,
+    write_page,
+)
 
-HEADLINE = "ndcg@10"
 SOURCES = Path(__file__).parent / "sources"
-REFIT_TEST = "refit_test"  # the figure on test of the model that was trained once more, up to its cut
-LEADS = "leads"  # by baseline: how far the model is ahead on test, and the paired error, user by user
 POPULARITY_ALONE = ("evaluate.baselines=[popularity]", "evaluate.gate=[popularity]")
+SEEDS = 3
 REFUSED = 3  # the gate did not open; the figures are in the table all the same
 BESIDE = 0.1  # the weight of an objective beside next_item
 WITH_GRAPH = "sequences.neighbours=50"
@@ -105,8 +114,25 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
     arguments = parse(argv)
     if REVIEWS not in arguments.data and "--data" not in argv:
         say(f"{REVIEWS} is left out: give its file of sequences by --reviews FILE")
-    if len(arguments.data) > 1:
-        return side_by_side(argv, arguments.data)
+    page = arguments.page if is_whole(arguments) else None
+    if page:
+        check_page(page, arguments.data)
+    elif arguments.page:
+        say(f"{arguments.page} stays as it is: this is no contest of all candidates and three seeds with refit")
+    several = len(arguments.data) > 1
+    told = side_by_side(argv, arguments.data) if several else alone(arguments)
+    if page:
+        write_page(page, told, argv, arguments.budget)
+    return told
+
+
+def is_whole(arguments: argparse.Namespace) -> bool:
+    """Whether nothing of the contest was left out."""
+    return set(arguments.bake_off) >= set(candidates()) and len(set(arguments.seeds)) >= SEEDS and arguments.refit
+
+
+def alone(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `run` says of the one data set."""
     with contextlib.ExitStack() as stack:
         folder = Path(arguments.folder) if arguments.keep else stack.enter_context(scratch(arguments.folder))
         (name,) = arguments.data
@@ -121,14 +147,15 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
         methods = contest(place, words, DATA[name], arguments, finalists(arguments.models, found))
         for line in [*budget_table(name, arguments.budget, found), *as_markdown(name, methods)]:
             print(line, file=sys.stderr)
-    return {name: {**best(methods), "methods": methods, "bake_off": [asdict(each) for each in found]}}
+    return {name: {**best(methods), METHODS: methods, BAKE_OFF: [asdict(each) for each in found]}}
 
 
 def side_by_side(argv: Sequence[str], data: Sequence[str]) -> dict[str, Any]:
     """What `run` says of each data set alone, all of them at once: budgets are CPU time, which others change little."""
     with contextlib.ExitStack() as stack:
         started = (
-            subprocess.Popen([*COMMAND, *argv, "--data", name], stdout=subprocess.PIPE, text=True) for name in data
+            subprocess.Popen([*COMMAND, *argv, "--page", "--data", name], stdout=subprocess.PIPE, text=True)
+            for name in data
         )
         runs = [stack.enter_context(process) for process in started]
         said = [run.communicate()[0] for run in runs]
@@ -246,59 +273,6 @@ def figures_of(place: Path, registered: str) -> dict[str, dict[str, float]]:
     return dict(found)
 
 
-def mean(runs: Sequence[Mapping[str, Any]], split: str) -> tuple[float, float]:
-    """The mean over seeds, and its standard error; where there is one run, that over users."""
-    values = [float(each[split]) for each in runs]
-    if len(values) == 1:
-        return values[0], float(runs[0][f"{split}_error"])
-    return statistics.mean(values), statistics.stdev(values) / len(values) ** 0.5
-
-
-def best(methods: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """The best model and the best baseline, both chosen on validation, and what they reach on test.
-
-    Baselines count all that is known before the test cut; so the model's figure is that of its refit, if there is one.
-    standard_error: of the mean `over` seeds, or where there is one run over users. lead: of the model's first seed over
-    that baseline, with the paired error over users.
-    """
-    told: dict[str, Any] = {}
-    for kind, is_baseline in (("model", False), ("baseline", True)):
-        those = {name: runs for name, runs in methods.items() if bool(runs[0].get("is_baseline")) is is_baseline}
-        name = max(those, key=lambda name: mean(those[name], VALIDATION)[0])
-        value, error = mean(those[name], REFIT_TEST if REFIT_TEST in those[name][0] else TEST)
-        over = "users" if len(those[name]) == 1 else "seeds"
-        told[kind] = {"name": name, HEADLINE: round(value, 4), "standard_error": round(error, 4), "over": over}
-    ahead, paired = methods[told["model"]["name"]][0][LEADS][told["baseline"]["name"]]
-    return {**told, "lead": {"value": round(ahead, 4), "standard_error": round(paired, 4)}}
-
-
-def as_markdown(data: str, methods: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """One table, the best on validation first."""
-    lines = [
-        f"| {data} | seeds | validation {HEADLINE} | test | test, refit | seconds to train |",
-        "|---|" + "---|" * 5,
-    ]
-    for name, runs in sorted(methods.items(), key=lambda pair: -mean(pair[1], VALIDATION)[0]):
-        splits = [split for split in (VALIDATION, TEST, REFIT_TEST) if split in runs[0]]
-        figures = ["{:.4f} ± {:.4f}".format(*mean(runs, split)) for split in splits] + [""] * (3 - len(splits))
-        seconds = [each["seconds"] for each in runs if "seconds" in each]
-        time_taken = f"{statistics.median(seconds):.0f}" if seconds else ""
-        lines.append(f"| {name} | {len(seconds) or ''} | {' | '.join(figures)} | {time_taken} |")
-    return lines
-
-
-def budget_table(data: str, budget: float, found: Sequence[Candidate]) -> list[str]:
-    """One line a candidate, in their order; nothing where there is none."""
-    if not found:
-        return []
-    head = f"| {data}, {budget:g} CPU seconds | measured | epochs, kept | validation {HEADLINE} | test |"
-    lines = [head, "|---|" + "---|" * 4]
-    for each in found:
-        figures = f"{each.validation:.4f} | {each.test:.4f} ± {each.error:.4f}"
-        lines.append(f"| {each.name} | {each.cpu_seconds:.0f} | {each.epochs:g}, {each.kept:g} | {figures} |")
-    return lines
-
-
 def write_reviews(file: Path | None, folder: Path) -> None:
     """One row an event of a file with one user a line, then the items in order."""
     if file is None:
@@ -327,14 +301,23 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--models", nargs="*", default=[DEFAULT], metavar="NAME", help="with all seeds, beside the best"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(1, SEEDS + 1)))
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="more settings of every training")
     parser.add_argument("--no-refit", dest="refit", action="store_false", help="leave the training up to test out")
+    parser.add_argument(
+        "--page",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        help="write a whole contest's tables into it, between their marks",
+    )
     parser.add_argument("--folder", help="where raw files and tables may lie (the system's own)")
     parser.add_argument("--keep", action="store_true", help="leave them there for the next time; needs --folder")
     arguments = parser.parse_args(argv)
     if not arguments.models and not arguments.bake_off:
         parser.error("nothing to train: name --models, --bake-off, or both")
+    if arguments.keep and not arguments.folder:
+        parser.error("--keep needs --folder")
     for name in sorted({*arguments.models, *arguments.bake_off} - {DEFAULT, *known}):
         try:
             encoder_of(name)

@@ -1,6 +1,9 @@
 """What `make bench-quality` reports: the choice is made on validation, and the test figure is told with its error."""
 
+import json
 import sys
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -23,16 +26,13 @@ from benchmarks import bake_off, quality
 from benchmarks.bake_off import Candidate, candidates
 from benchmarks.quality import (
     all_baselines,
-    as_markdown,
-    best,
-    budget_table,
     finalists,
     leads_of,
-    mean,
     parse,
     settings_of,
     write_reviews,
 )
+from benchmarks.quality_page import as_markdown, best, budget_table, check_page, mean, write_page
 from tests.sequences_example import frame, habits, histories, write
 
 JUDGED = ("validation", "test")
@@ -202,7 +202,7 @@ def test_attributes_of_items_are_numbered_as_training_numbers_them(tmp_path):
 def test_data_sets_are_judged_side_by_side_and_told_in_one_line(monkeypatch):
     program = "import json, sys; print('said before'); print(json.dumps({sys.argv[-1]: len(sys.argv)}))"
     monkeypatch.setattr(quality, "COMMAND", [sys.executable, "-c", program])
-    assert quality.side_by_side(["--seeds", "1"], ["first", "second"]) == {"first": 5, "second": 5}
+    assert quality.side_by_side(["--seeds", "1"], ["first", "second"]) == {"first": 6, "second": 6}
     monkeypatch.setattr(quality, "COMMAND", [sys.executable, "-c", "import sys; sys.exit(3)"])
     with pytest.raises(SystemExit, match=r"exit codes of first, second: \[3, 3\]"):
         quality.side_by_side([], ["first", "second"])
@@ -213,6 +213,9 @@ def test_there_is_something_to_train(capsys):
         parse(["--models", "--bake-off"])
     assert "nothing to train: name --models, --bake-off, or both" in capsys.readouterr().err
     assert parse(["--models", "gru", "--bake-off"]).bake_off == []
+    with pytest.raises(SystemExit):
+        parse(["--keep"])
+    assert "--keep needs --folder" in capsys.readouterr().err
 
 
 def test_a_name_that_is_no_model_is_refused_before_anything_is_made(capsys):
@@ -235,6 +238,68 @@ def test_without_a_file_of_reviews_it_is_said_that_they_are_left_out(monkeypatch
 def test_without_a_file_of_reviews_the_other_data_is_judged(tmp_path):
     assert parse([]).data == ["complete_journey"]
     assert parse(["--reviews", str(tmp_path)]).data == ["complete_journey", "reviews"]
+
+
+PAGE = """# Figures
+
+<!-- begin of what make bench-quality wrote: shop -->
+old
+<!-- end of what make bench-quality wrote: shop -->
+
+What people wrote of it.
+
+{"reviews": {"model": {"name": "gcn"}}, "shop": {"model": {"name": "gru"}}}
+"""
+
+
+def test_the_page_has_new_tables_between_its_marks_and_a_new_last_line(tmp_path):
+    page = tmp_path / "quality.md"
+    page.write_text(PAGE)
+    told = {"shop": {**best(RUNS), "methods": RUNS, "bake_off": [asdict(candidate("gru", 0.4))]}}
+    write_page(page, told, ["--reviews", "my file"], 30.0)
+    begin, end = (f"<!-- {place} of what make bench-quality wrote: shop -->\n" for place in ("begin", "end"))
+    head, _, rest = page.read_text().partition(begin)
+    written, _, prose = rest.partition(end)
+    run, *tables = written.split("\n")
+    assert run.startswith("`python -m benchmarks quality --reviews 'my file'`, 20")
+    assert tables == ["", *as_markdown("shop", RUNS), "", *budget_table("shop", 30.0, [candidate("gru", 0.4)]), "", ""]
+    *untouched, last, nothing = prose.split("\n")
+    assert (head, "\n".join(untouched)) == ("# Figures\n\n", "\nWhat people wrote of it.\n")
+    assert (json.loads(last), nothing) == ({"reviews": {"model": {"name": "gcn"}}, "shop": best(RUNS)}, "")
+
+
+def test_the_page_of_this_repository_can_be_written():
+    check_page(Path(__file__).parents[2] / "docs" / "quality.md", quality.DATA)
+
+
+def test_a_page_without_marks_is_refused_before_the_contest(tmp_path):
+    page, words = tmp_path / "page.md", ["--data", "complete_journey", "--page", str(tmp_path / "page.md")]
+    with pytest.raises(SystemExit, match="page.md is no file"):
+        quality.run(words)
+    page.write_text("text\n{}\n")
+    begin = "<!-- begin of what make bench-quality wrote: complete_journey -->"
+    with pytest.raises(SystemExit, match=f"page.md has no lines '{begin}' and '<!-- end"):
+        quality.run(words)
+    page.write_text(PAGE.replace("shop", "complete_journey").replace("{", "("))
+    with pytest.raises(SystemExit, match=r"the last line of .*page.md is no JSON object: end it with {}"):
+        quality.run(words)
+
+
+def test_a_part_of_the_contest_does_not_reach_the_page(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(quality, "alone", lambda arguments: {})
+    written = []
+    monkeypatch.setattr(quality, "write_page", lambda page, *told: written.append(page))
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.replace("shop", "complete_journey"))
+    words = ["--data", "complete_journey", "--page", str(page)]
+    for part in (["--bake-off", "gru"], ["--seeds", "1", "2"], ["--no-refit"]):
+        quality.run([*words, *part])
+        assert "stays as it is" in capsys.readouterr().err
+    assert written == []
+    quality.run(words)
+    assert written == [page]
+    quality.run([*words, "--page"])
+    assert written == [page]
 
 
 def test_without_a_refit_the_figure_is_that_of_the_first_training():
