@@ -92,7 +92,10 @@ setup(
     # carries both inside itself, so that no stray top-level name lands in site-packages.
     packages=[*find_packages(include=["behavior_lib", "behavior_lib.*"]), "behavior_lib.jobs", "behavior_lib.conf"],
     package_dir={"behavior_lib.jobs": "jobs", "behavior_lib.conf": "conf"},
-    package_data={"behavior_lib": ["py.typed", "**/templates/*"], "behavior_lib.conf": ["*.yaml", "**/*.yaml"]},
+    package_data={
+        "behavior_lib": ["py.typed", "**/templates/*"],
+        "behavior_lib.conf": ["*.yaml", "**/*.yaml", "*.properties"],
+    },
     include_package_data=False,
     install_requires=REQUIRES,
     extras_require={"demo": DEMO, "dev": DEVELOP, "horovod": HOROVOD + HOROVOD_NEEDS, "s3": S3, "tensorboard": BOARD},

@@ -27,9 +27,11 @@ class Progress:
         started, outermost = time.monotonic(), not self._is_open
         if self._show and outermost and self._console.is_terminal:
             self._is_open = True
-            with self._console.status(f"[bold]{self._name}[/bold]: {what}"):
-                yield
-            self._is_open = False
+            try:
+                with self._console.status(f"[bold]{self._name}[/bold]: {what}"):
+                    yield
+            finally:
+                self._is_open = False
         else:
             yield
         self.say(f"{what} ({time.monotonic() - started:.1f} s)")

@@ -132,7 +132,7 @@ class Registry:
         _make_folder(tracking_uri)
         # Its bars tell nothing of three small files, and break the lines of a job's own progress.
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        self._client = MlflowClient(tracking_uri)
+        self._client = _client(tracking_uri)
 
     def experiment(self, name: str, artifacts: str) -> str:
         """The id of the experiment, which is created where it is missing.
@@ -287,6 +287,20 @@ class Registry:
             yield
         finally:
             mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None takes it back
+
+
+def may_hold_a_secret(tracking_uri: str) -> bool:
+    """Whether an address has a place for a password, and so is for no page and no log."""
+    return bool(set("@?") & set(tracking_uri))
+
+
+def _client(tracking_uri: str) -> MlflowClient:
+    try:
+        return MlflowClient(tracking_uri)
+    except MlflowException as problem:
+        # Not the value: an address may hold a password.
+        mend = f"{type(problem).__name__}: give sqlite:///FILE, http(s)://SERVER or the URL of a database"
+        raise ConfigError("MLflow does not take the address", where="mlflow.tracking_uri", mend=mend) from None
 
 
 def _make_folder(tracking_uri: str) -> None:

@@ -85,7 +85,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--no-complete-journey", dest="complete_journey", action="store_false", help="leave it out")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--folder", help="where raw files and tables may lie meanwhile (the system's own)")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if not (arguments.complete_journey or arguments.online_retail):
+        parser.error("nothing to compare: give --online-retail FOLDER, or leave --no-complete-journey out")
+    return arguments
 
 
 def complete_journey(folder: Path, settings: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:

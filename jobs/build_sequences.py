@@ -31,7 +31,7 @@ def run(job: Job) -> Summary:
     """
     inputs = {spec.name: job.tables.version(spec) for spec in (EVENTS, SESSIONS)}
     config_hash = job.config_hash("sequences", "split", "vocabulary", makes=SEQUENCES)
-    if job.is_done(inputs, config_hash):
+    if job.is_done(inputs, config_hash) and job.sequences_owner() == job.source.name:
         job.progress.say("no new event")
         return Summary(UNCHANGED, inputs=inputs, config_hash=config_hash)
     events = job.tables.read(EVENTS, inputs[EVENTS.name])

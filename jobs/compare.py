@@ -51,6 +51,7 @@ def run(job: Job) -> Summary:
     for model in models.values():
         admission.check_origin(model)
         admission.check_refit(model, split)
+    job.check_sequences()
     inputs = {spec.name: job.tables.version(spec) for spec in (SEQUENCES, EVENTS, ITEMS)}
     encoders = {name: _load(registry, model) for name, model in models.items()}
     codecs = _codecs(job, next(iter(encoders.values())))

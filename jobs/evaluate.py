@@ -32,6 +32,7 @@ def run(job: Job) -> Summary:
     if subject is None:
         raise DataRefused("there is no model to judge", where=f"model {registry.model_name}", mend="run train first")
     admission = _admission(job, registry, [model for model in (champion, challenger) if model is not None])
+    job.check_sequences()
     inputs = {spec.name: job.tables.version(spec) for spec in (SEQUENCES, EVENTS, ITEMS)}
     config_hash = job.config_hash("evaluate", "mlflow")
     stored = _stored(job, subject) if challenger is None and job.is_done(inputs, config_hash) else []
@@ -107,11 +108,11 @@ def _load(job: Job, registry: Registry, model: Registered) -> Encoder:
 
 def _verdicts(job: Job, evidence: Evidence, encoders: dict[str, Encoder], gate_on: str) -> dict[str, Verdict]:
     """The verdict on the split of the gate, where the champion is judged too, and on test, for the subject alone."""
-    verdicts, judged_on = {}, {gate_on: encoders}
+    config, verdicts, judged_on = job.config.evaluate, {}, {gate_on: encoders}
     judged_on.setdefault(TEST, {MODEL: encoders[MODEL]})
     for split, judged in judged_on.items():
         with job.progress.step(f"judging on {split}"):
-            verdict = _verdict(job, evidence, split, judged)
+            verdict = _verdict(job, evidence, split, judged, config.gate if split == gate_on else ())
         if verdict is not None:
             verdicts[split] = verdict
             for line in verdict.as_lines():
@@ -124,28 +125,29 @@ def _verdicts(job: Job, evidence: Evidence, encoders: dict[str, Encoder], gate_o
     return verdicts
 
 
-def _verdict(job: Job, evidence: Evidence, split: str, encoders: dict[str, Encoder]) -> Verdict | None:
+def _verdict(
+    job: Job, evidence: Evidence, split: str, encoders: dict[str, Encoder], needed: Sequence[str]
+) -> Verdict | None:
     config = job.config.evaluate
     users = evidence.users(split)
     if users is None:
         return None
     others = evidence.baselines(split, users, config)
-    tell_left_out(job, others.left_out)
+    tell_left_out(job, others.left_out, needed)
     models = {name: evidence.scorer(encoder, users) for name, encoder in encoders.items()}
     results = evidence.rank(split, {**models, **others.scorers}, users, others, config)
     return Verdict(split, results, config.gate, evidence.foretold(split, encoders[MODEL], users))
 
 
-def tell_left_out(job: Job, names: Sequence[str]) -> None:
-    """Say which baselines are not judged. Raises ConfigError where the gate cannot do without them."""
+def tell_left_out(job: Job, names: Sequence[str], needed: Sequence[str]) -> None:
+    """Say which baselines are not judged. Raises ConfigError where they are needed, by the gate on this split."""
     if not names:
         return
     config = job.config.evaluate
     reason = f"there are more than {config.most_events} events (evaluate.most_events)"
-    needed = [name for name in config.gate if name in names]
-    if needed:
+    if lacking := [name for name in needed if name in names]:
         mend = "raise evaluate.most_events, or name others in evaluate.gate"
-        raise ConfigError(f"the gate needs {', '.join(needed)}, and {reason}", mend=mend)
+        raise ConfigError(f"the gate needs {', '.join(lacking)}, and {reason}", mend=mend)
     job.progress.warn(f"{', '.join(names)} are left out: {reason}")
 
 

@@ -12,7 +12,6 @@ from pyspark.sql import functions as F
 
 from behavior_lib.config.fine_tune import FineTuneConfig
 from behavior_lib.config.keys import nearest
-from behavior_lib.config.schema import SplitKind
 from behavior_lib.config.source import UsersConfig
 from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.evaluation.labels import JudgedLabel, as_table, groups, judge_label, objection
@@ -21,7 +20,7 @@ from behavior_lib.evaluation.probes_folds import part
 from behavior_lib.inference.encoder import Encoder, read_bundle
 from behavior_lib.inference.raw import USER_ID
 from behavior_lib.models.build import save_model
-from behavior_lib.registry import SOURCE, START_MODEL, Registered, Registry, label_kind
+from behavior_lib.registry import SOURCE, START_MODEL, TAUGHT_BY, TRAIN_CUT, Registered, Registry, label_kind
 from behavior_lib.spark.admission import Admission, Cut, other_cut
 from behavior_lib.spark.embed import Serving
 from behavior_lib.spark.fine_tune import Labelled, gather_labelled
@@ -51,7 +50,7 @@ def run(job: Job) -> Summary:
     events = job.tables.read(EVENTS, inputs[EVENTS.name]).where(F.col(EVENTS.source) == job.source.name)
     cut = cuts(job.config.split, job.source.split, newest_event(events, job.source.name))[split == TEST]
     if model.is_of(job.source.name):
-        admission.check_cut(model, Cut(None if job.config.split.kind is SplitKind.leave_one_out else cut))
+        admission.check_cut(model, Cut.at(cut, job.config.split.kind))
     gathered = _gather(job, users, files, events, inputs, cut)
     labelled, left_out = _sorted_out(job, gathered)
     settings = _settings(job.config.fine_tune, job.config.seed)
@@ -151,7 +150,10 @@ def _register(
     mlflow = job.config.mlflow
     registry = Registry(mlflow.tracking_uri, job.config.fine_tune.register_as)
     experiment = registry.experiment(mlflow.experiment, mlflow.artifacts)
-    tags = {**made_of, SOURCE: job.source.name, START_MODEL: f"{model.name}/{model.version}"}
+    # What the encoder has learned from, the new version has too.
+    inherited = {name: model.tags[name] for name in (TAUGHT_BY, TRAIN_CUT) if name in model.tags}
+    known = inherited if model.is_of(job.source.name) else {}
+    tags = {**made_of, **known, SOURCE: job.source.name, START_MODEL: f"{model.name}/{model.version}"}
     tracker = Tracker(mlflow.tracking_uri, experiment, {**tags, "job_run_id": job.run_id})
     tracker.values({f"fine_tune.{key}": value for key, value in asdict(settings).items()})
     with tracker.failing(), TemporaryDirectory() as name:

@@ -29,7 +29,7 @@ def run(job: Job) -> Summary:
     for batch in ingest.registry.batches():
         if batch.batch_id not in done and batch.batch_id != job.config.run.batch_id:
             job.record_also(_take(job, ingest, batch))
-    last, torn = Summary(UNCHANGED, batch_id=job.config.run.batch_id), []
+    last, torn = Summary(UNCHANGED), []
     for batch in _requested(job, ingest):
         if batch.batch_id in done:
             last = Summary(UNCHANGED, batch_id=batch.batch_id)

@@ -9,7 +9,7 @@ from behavior_lib import samples
 from behavior_lib.cli import load_job
 from behavior_lib.errors import DataRefused, GateNotPassed, TornFiles
 from behavior_lib.evaluation.judge import CHAMPION
-from behavior_lib.registry import Registry
+from behavior_lib.registry import Registry, may_hold_a_secret
 from behavior_lib.spark.job import Job, execute, exit_with, main
 from behavior_lib.spark.ledger import STOPPED, SUCCEEDED, UNCHANGED, Summary
 
@@ -62,7 +62,8 @@ def _summary(job: Job, told: list[dict[str, Any]]) -> Summary:
 def _say_where_to_look(job: Job) -> None:
     config = job.config
     job.progress.say(f"tables: {config.tables.catalog or config.paths.warehouse}")
-    job.progress.say(f"models: mlflow ui --backend-store-uri {config.mlflow.tracking_uri}")
+    address = "…" if may_hold_a_secret(config.mlflow.tracking_uri) else config.mlflow.tracking_uri
+    job.progress.say(f"models: mlflow ui --backend-store-uri {address}")
     job.progress.say(f"report: {config.report.path}")
 
 

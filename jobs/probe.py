@@ -40,7 +40,7 @@ def run(job: Job) -> Summary:
     events = job.tables.read(EVENTS, inputs[EVENTS.name]).where(F.col(EVENTS.source) == job.source.name)
     newest = newest_event(events, job.source.name)
     cut = cuts(job.config.split, job.source.split, newest)[split == TEST]
-    admission.check_cut(model, Cut(None if job.config.split.kind is SplitKind.leave_one_out else cut))
+    admission.check_cut(model, Cut.at(cut, job.config.split.kind))
     with job.progress.step(f"gathering users as of {cut}"):
         gathered = _gather(job, registry, model, events, inputs, cut)
     plan = _plan(job, gathered)

@@ -6,7 +6,7 @@ from behavior_lib.spark.even_tasks import read_evenly
 from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
 from behavior_lib.spark.rebuild import LogRebuild, fingerprint
-from behavior_lib.spark.sessionize import find_spread, sessionize
+from behavior_lib.spark.sessionize import find_spread, sessionize, settings_hash
 from behavior_lib.tables import EVENTS, SESSIONS
 
 WORK = "log"
@@ -40,7 +40,8 @@ def _sessions(job: Job) -> dict[str, int]:
         is_same = fingerprint(new) == fingerprint(job.tables.read(SESSIONS).where(own))
         written = {} if is_same else {SESSIONS.name: job.tables.replace(SESSIONS, new, own)}
         new.unpersist()
-    job.record_as("sessionize", Summary(inputs={EVENTS.name: version}, tables=written))
+    settings = settings_hash(job.source.gap)
+    job.record_as("sessionize", Summary(inputs={EVENTS.name: version}, tables=written, config_hash=settings))
     return written
 
 

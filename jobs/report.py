@@ -6,7 +6,7 @@ from pathlib import Path
 
 from behavior_lib.evaluation.judge import CHAMPION
 from behavior_lib.inference.encoder import Encoder
-from behavior_lib.registry import CHALLENGER, Registered, Registry
+from behavior_lib.registry import CHALLENGER, Registered, Registry, may_hold_a_secret
 from behavior_lib.report import ReportData, data, render
 from behavior_lib.report.curves import training_curve
 from behavior_lib.report.verdict import headline
@@ -14,20 +14,32 @@ from behavior_lib.spark.job import Job, exit_with, main
 from behavior_lib.spark.ledger import UNCHANGED, Summary
 from behavior_lib.spark.report import Reader
 from behavior_lib.spark.report_users import stories
-from behavior_lib.tables import EVALUATIONS, EVENTS, ITEM_EMBEDDINGS, ITEMS, SEQUENCES, SESSIONS
+from behavior_lib.tables import (
+    EVALUATIONS,
+    EVENTS,
+    EVENTS_QUARANTINE,
+    INGEST_FILES,
+    ITEM_EMBEDDINGS,
+    ITEMS,
+    SEQUENCES,
+    SESSIONS,
+)
 
 _READ = (EVENTS, SESSIONS, ITEMS, SEQUENCES, ITEM_EMBEDDINGS, EVALUATIONS)
+_OF_BATCHES = (INGEST_FILES, EVENTS_QUARANTINE)  # what a batch writes that brings no event
 
 
 def run(job: Job) -> Summary:
     """Write the report anew where a table, the model or the configuration changed, or the file is gone."""
     job.config.evaluate.check()
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
-    alias = next((name for name in (CHAMPION, CHALLENGER) if registry.resolve(name) is not None), "")
-    model = registry.resolve(alias) if alias else None
+    job.check_sequences()
+    alias, model = _shown(job, registry)
     versions = {spec.name: job.tables.version(spec) for spec in _READ}
-    inputs = versions if model is None else {**versions, f"models:/{model.name}@{alias}": model.version}
-    config_hash = job.config_hash("report")
+    inputs = versions | {spec.name: job.tables.version(spec) for spec in _OF_BATCHES}
+    if model is not None:
+        inputs[f"models:/{model.name}@{alias}"] = model.version
+    config_hash = job.config_hash("report", "evaluate.k")
     path = Path(job.config.report.path).absolute()
     extra = {"report": str(path)}
     if path.is_file() and job.is_done(inputs, config_hash):
@@ -43,6 +55,17 @@ def run(job: Job) -> Summary:
         _write(path, render(content))
     job.progress.say(f"report: {path}")
     return Summary(inputs=inputs, config_hash=config_hash, extra=extra)
+
+
+def _shown(job: Job, registry: Registry) -> tuple[str, Registered | None]:
+    """The champion, or the challenger where there is none, if it learned from this source; "" and None without."""
+    for alias in (CHAMPION, CHALLENGER):
+        model = registry.resolve(alias)
+        if model is not None and model.is_of(job.source.name):
+            return alias, model
+        if model is not None:
+            job.progress.warn(f"the {alias} of {model.name} is of source {model.source}: the report leaves it out")
+    return "", None
 
 
 def _without_model(job: Job, reader: Reader, alias: str) -> ReportData:
@@ -75,7 +98,11 @@ def _with_model(
     return replace(
         content,
         model=data.Model(
-            model.name, model.version, alias, training_curve(job.config.mlflow.tracking_uri, model.run_id)
+            model.name,
+            model.version,
+            alias,
+            training_curve(job.config.mlflow.tracking_uri, model.run_id),
+            model.is_refit,
         ),
         scores=headline(reader.scores(model.name, model.version), k),
         vectors=vectors,
@@ -92,8 +119,7 @@ def _places(job: Job, alias: str) -> dict[str, str]:
     }
     if alias:
         places["Model"] = f"models:/{config.mlflow.model_name}@{alias}"
-    # A server's address may carry a password, and a report is handed on.
-    if "@" not in config.mlflow.tracking_uri:
+    if not may_hold_a_secret(config.mlflow.tracking_uri):
         places["Runs and models"] = f"mlflow ui --backend-store-uri {config.mlflow.tracking_uri}"
     return places
 

@@ -17,23 +17,26 @@ from behavior_lib.spark.sessionize import (
     find_spread,
     find_touched,
     sessionize,
+    settings_hash,
     update_sessions,
 )
 from behavior_lib.tables import EVENTS, SESSION_ALIAS, SESSIONS
 
 
 def run(job: Job) -> Summary:
-    """Make the sessions that events of this source touched since the last good run."""
-    version, last = job.tables.version(EVENTS), job.last_version(EVENTS)
+    """Make the sessions that events of this source touched since the last good run; all of them for another gap."""
+    settings = settings_hash(job.source.gap)
+    version, last = job.tables.version(EVENTS), job.last_version(EVENTS, settings)
+    nothing = Summary(UNCHANGED, inputs={EVENTS.name: version}, config_hash=settings)
     if last is not None and job.has_same_rows(EVENTS.name, last, version):
         job.progress.say("no new event")
-        return Summary(UNCHANGED, inputs={EVENTS.name: version})
+        return nothing
     is_own = F.col(EVENTS.source) == job.source.name
     events = job.tables.read(EVENTS, version).where(is_own)
     new = events if last is None else new_events(job.tables, job.source.name, last, version)
     count, oldest, newest = _span(new, EVENTS.event_time)
     if newest is None or oldest is None:
-        return Summary(UNCHANGED, inputs={EVENTS.name: version})
+        return nothing
     if last is None:
         with job.progress.step("making all sessions"), read_evenly(job.spark, job.tables, EVENTS):
             spread = find_spread(events, count, job.spark.sparkContext.defaultParallelism)
@@ -81,7 +84,12 @@ def _write(job: Job, changes: SessionChanges, touched: Sequence[date]) -> dict[s
 def _summary(job: Job, events_version: int, written: dict[str, int]) -> Summary:
     sessions = job.tables.read(SESSIONS).where(F.col(SESSIONS.source) == job.source.name).count()
     job.progress.say(f"{sessions:,} sessions")
-    return Summary(inputs={EVENTS.name: events_version}, tables=written, metrics={"sessions": sessions})
+    return Summary(
+        inputs={EVENTS.name: events_version},
+        tables=written,
+        metrics={"sessions": sessions},
+        config_hash=settings_hash(job.source.gap),
+    )
 
 
 if __name__ == "__main__":

@@ -52,9 +52,10 @@ def run(job: Job) -> Summary:
     model, start = job.config.model, _start_model(job, registry)
     _warn_of_champion(job, registry)
     names = [*model.item_attributes, *model.item_vectors]
+    job.check_sequences()
     inputs = {spec.name: job.tables.version(spec) for spec in (SEQUENCES, *([ITEMS] if names else []))}
     inputs |= {} if start is None else {START_MODEL: start.version}
-    config_hash = job.config_hash("model", "train", "mlflow", "seed")
+    config_hash = job.config_hash("model", "train", "mlflow", "seed", "evaluate.k")
     if job.is_done(inputs, config_hash):
         job.progress.say("the model of these sequences and this configuration is trained")
         return Summary(UNCHANGED, inputs=inputs, config_hash=config_hash)
@@ -178,9 +179,9 @@ def _train(job: Job, settings: RunSettings, snapshot: Snapshot, counts: TrainCou
     job.progress.say(
         f"{counts.tokens:,} events of {counts.n_items:,} items, {settings.workers} x {settings.communicator}"
     )
-    tracker.parameters(settings)
     folder, k = job.config.train.tensorboard, settings.fit.k
     with (
+        tracker.failing(),
         TrainingDisplay(job.name, k, job.config.run.show_progress) as display,
         contextlib.nullcontext() if folder is None else contextlib.closing(Board(folder, tracker.run_id, k)) as board,
     ):
@@ -192,11 +193,8 @@ def _train(job: Job, settings: RunSettings, snapshot: Snapshot, counts: TrainCou
             if isinstance(message, EpochResult):
                 tracker.epoch(message, k)
 
-        try:
-            result = _launcher(job)(settings, snapshot, counts, listen)
-        except BaseException:
-            tracker.fail()
-            raise
+        tracker.parameters(settings)
+        result = _launcher(job)(settings, snapshot, counts, listen)
     if result.is_stopped:
         tracker.stop()
     else:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from behavior_lib.config.train import LauncherName
-from behavior_lib.data.snapshot import Snapshot, count_train
+from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
 from behavior_lib.errors import ConfigError, TrainingFailed
 from behavior_lib.registry import Registry
 from behavior_lib.spark.item_attributes import with_known
@@ -32,17 +32,22 @@ def run(job: Job) -> Summary:
         raise ConfigError("tune does not train in Spark tasks", mend="--set train.launcher=local")
     if job.config.train.start_model is not None:
         raise ConfigError("trials start from no other model", mend="--set train.start_model=null")
-    inputs = {SEQUENCES.name: job.tables.version(SEQUENCES)}
+    job.check_sequences()
+    model = job.config.model
+    read = (SEQUENCES, *([ITEMS] if model.item_attributes or model.item_vectors else []))
+    inputs = {spec.name: job.tables.version(spec) for spec in read}
     config_hash = job.config_hash("model", "train", "tune", "evaluate", "mlflow", "seed")
     snapshot = Snapshot.resolve(job.tables.location(SEQUENCES), inputs[SEQUENCES.name])
     snapshot = with_graph(job.spark, job.tables, snapshot, TRAIN)
-    study = _study(job, snapshot)
+    with job.progress.step("reading sequences"):
+        counts = with_known(count_train(snapshot), job.tables.read(ITEMS, inputs.get(ITEMS.name)), model)
+    study = _study(job, snapshot, counts)
     found, is_done = study.found(), job.is_done(inputs, config_hash)
     if is_done and found.ended >= tune.trials:
         job.progress.say(f"study {study.name} has its {found.ended} trials")
         status, extra = UNCHANGED, {}
     else:
-        found, run_id = _search(job, study, snapshot, inputs[SEQUENCES.name])
+        found, run_id = _search(job, study, snapshot, counts, inputs[SEQUENCES.name])
         status, extra = SUCCEEDED if found.ended >= tune.trials else STOPPED, {"mlflow_run_id": run_id}
     k = job.config.evaluate.k
     _tell(job, study, found, k)
@@ -55,11 +60,11 @@ def run(job: Job) -> Summary:
     )
 
 
-def _study(job: Job, snapshot: Snapshot) -> Study:
+def _study(job: Job, snapshot: Snapshot, counts: TrainCounts) -> Study:
     """The study of this configuration and these sequences; a new one begins with the configuration as it stands."""
     tune, loaded = job.config.tune, job.loaded.for_job("train")
     space = read_space(tune.space)
-    subject = subject_of(loaded, space, snapshot)
+    subject = subject_of(loaded, space, snapshot, counts.attributes_digest())
     name = tune.study or f"{job.source.name}-{subject}"
     study = Study(tune.storage, name, subject, space, job.config.seed, tune.pruner)
     if study.begin_with({key: loaded.value(key) for key in space.ranges}):
@@ -67,11 +72,9 @@ def _study(job: Job, snapshot: Snapshot) -> Study:
     return study
 
 
-def _search(job: Job, study: Study, snapshot: Snapshot, version: int) -> tuple[Found, str]:
+def _search(job: Job, study: Study, snapshot: Snapshot, counts: TrainCounts, version: int) -> tuple[Found, str]:
     """Go on with the study. Returns what was found, and the id of its run in MLflow."""
     config, asked = job.config, threading.Event()
-    with job.progress.step("reading sequences"):
-        counts = with_known(count_train(snapshot), job.tables.read(ITEMS), config.model)
     folder = Path(config.paths.var) / "tune" / job.source.name
     trainer = Trainer(job.loaded, snapshot, counts, folder, asked.is_set)
     k = trainer.settings({}).fit.k  # what is wrong with the configuration itself is told before any trial

@@ -45,8 +45,9 @@ class Loaded:
 
     def digest(self, *sections: str) -> str:
         """SHA-256 of the merged values of some sections or keys, of all without any; first 16 hex digits."""
-        chosen = OmegaConf.masked_copy(self.tree, list(sections)) if sections else self.tree
-        text = OmegaConf.to_yaml(chosen, sort_keys=True)
+        whole, keys = [name for name in sections if "." not in name], [name for name in sections if "." in name]
+        chosen = OmegaConf.masked_copy(self.tree, whole) if sections else self.tree
+        text = OmegaConf.to_yaml(chosen, sort_keys=True) + "".join(f"{key}: {self.value(key)!r}\n" for key in keys)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def lines(self) -> list[str]:

@@ -328,8 +328,8 @@ def _check_rule(rule: RuleConfig, where: str) -> None:
     test = given[0]
     if test not in ("keep_if", "robot") and rule.column not in CANONICAL:
         raise ConfigError(f"{test} needs a column of events", where=where, value=rule.column)
-    if rule.outlier is not None and EVENTS.column(str(rule.column)).type.ddl != "double":
-        raise ConfigError("outlier needs a column of numbers", where=where, value=rule.column, mend="value is one")
+    if test in ("range", "outlier") and EVENTS.column(str(rule.column)).type.ddl != "double":
+        raise ConfigError(f"{test} needs a column of numbers", where=where, value=rule.column, mend="value is one")
     if rule.by is not None and rule.by not in CANONICAL:
         raise ConfigError("by is no column of events", where=where, value=rule.by)
     if rule.policy is Policy.clip and test not in ("range", "outlier"):

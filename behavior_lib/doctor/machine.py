@@ -42,12 +42,22 @@ def look_at_memory(meminfo: Path = Path("/proc/meminfo"), control_group: Path = 
     total, available = (int(fields[key].split()[0]) * 1024 / _GIB for key in ("MemTotal", "MemAvailable"))
     limit, used = (_read_bytes(control_group / name) for name in ("memory.max", "memory.current"))
     if limit is not None and limit < total:
-        total, available = limit, min(available, limit - (used or 0.0))
+        # What the kernel keeps of files is free to take.
+        total, available = limit, min(available, limit - (used or 0.0) + _file_cache(control_group / "memory.stat"))
     seen = f"{available:.1f} GiB available of {total:.1f}"
     if available < NEEDED_MEMORY_GIB:
         mend = "end other programs, or add `--set spark.driver_memory=1g --set train.workers=1`"
         raise EnvironmentProblem(f"{seen}, {NEEDED_MEMORY_GIB:.0f} GiB are needed", mend=mend)
     return seen
+
+
+def _file_cache(path: Path) -> float:
+    """What a control group keeps of files that nobody has used for a while, in GiB; 0 where it does not say."""
+    try:
+        fields = dict(line.split() for line in path.read_text(encoding="ascii").splitlines())
+        return int(fields["inactive_file"]) / _GIB
+    except (OSError, ValueError, KeyError):
+        return 0.0
 
 
 def _read_bytes(path: Path) -> float | None:

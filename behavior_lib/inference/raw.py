@@ -19,6 +19,7 @@ USER_ID, ITEM_ID, EVENT_TYPE, EVENT_TIME, VALUE = "user_id", "item_id", "event_t
 _ROWS = 4096  # users of a part
 _MICROSECONDS = 1_000_000
 _LONGEST_GAP = np.iinfo(np.int32).max
+_MOST_VALUE = np.finfo(np.float32).max  # as sequences have it
 
 
 def in_parts(frame: pd.DataFrame) -> list[pd.DataFrame]:
@@ -69,7 +70,7 @@ def to_histories(columns: Mapping[str, Sequence[Any]], vocabulary: Vocabulary, l
         values = _cell(columns, VALUE, row, len(items))
         if values is not None:
             numbers = _numbers(columns, VALUE, row, values[-kept:], np.float64)
-            value[row, :kept] = np.where(np.isnan(numbers), 0, numbers)
+            value[row, :kept] = np.clip(np.where(np.isnan(numbers), 0, numbers), -_MOST_VALUE, _MOST_VALUE)
     return Histories(item_index, event_type, gap_seconds, value, lengths, first_event_time)
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 
 from behavior_lib.report import numbers
 from behavior_lib.report.data import Batch, Epoch
@@ -184,7 +185,7 @@ def _range(values: Sequence[float]) -> tuple[float, float, tuple[Tick, ...]]:
     step = _round_step((high - low) / 4 or abs(high) / 4 or 1.0)
     first, last = math.floor(low / step), math.ceil(high / step)
     last = max(last, first + 1)
-    digits = max(0, -math.floor(math.log10(step)))
+    digits = max(0, -int(Decimal(f"{step:.2g}").normalize().as_tuple().exponent))
     ticks = tuple(Tick(100 * (n - first) / (last - first), f"{n * step:.{digits}f}") for n in range(first, last + 1))
     return first * step, last * step, ticks
 

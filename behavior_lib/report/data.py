@@ -71,12 +71,15 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Model:
-    """The registered model that the report is about. alias: champion, challenger or empty."""
+    """The registered model that the report is about. alias: champion, challenger or empty. is_refit: whether it has
+    learned up to the test cut, and so is its newest epoch.
+    """
 
     name: str
     version: int
     alias: str
     epochs: tuple[Epoch, ...] = ()
+    is_refit: bool = False
 
 
 @dataclass(frozen=True)

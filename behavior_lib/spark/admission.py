@@ -32,6 +32,11 @@ class Cut:
         return cls(None if n_held_out else time)
 
     @classmethod
+    def at(cls, time: datetime, kind: SplitKind) -> Cut:
+        """That of a split of this kind which is judged as of this time."""
+        return cls(None if kind is SplitKind.leave_one_out else time)
+
+    @classmethod
     def learned_by(cls, model: Registered) -> Cut | None:
         """That of what a version learned from; None where its tags do not know."""
         text = model.tags.get(TRAIN_CUT)

@@ -26,7 +26,7 @@ from pyspark.sql.types import (
 from behavior_lib.config.source import SourceConfig
 from behavior_lib.errors import ConfigError
 from behavior_lib.spark.presence import declared_schema, refuse_missing
-from behavior_lib.spark.raw_files import UNREADABLE, base_path, folder_columns, load
+from behavior_lib.spark.raw_files import UNREADABLE, base_path, folder_columns, literal, load
 
 Warn = Callable[[str], None]
 _FILES_AT_ONCE = 8
@@ -99,10 +99,10 @@ def _columns_of_files(spark: SparkSession, source: SourceConfig, paths: Sequence
     reader = spark.read.format(source.format).options(**{**source.options, "inferSchema": "false"})
     if source.format == "csv" and not _has_header(source):
         # Columns without names go by their place.
-        own = declared_schema(source) or reader.load(paths[0]).schema
+        own = declared_schema(source) or reader.load(literal(paths[0])).schema
         return dict.fromkeys(paths, own)
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        return dict(zip(paths, pool.map(lambda path: reader.load(path).schema, paths), strict=True))
+        return dict(zip(paths, pool.map(lambda path: reader.load(literal(path)).schema, paths), strict=True))
 
 
 def _has_header(source: SourceConfig) -> bool:

@@ -14,6 +14,7 @@ from behavior_lib.errors import ConfigError
 from behavior_lib.spark.elements import POSITION
 from behavior_lib.spark.presence import is_marker, named_columns, named_in
 from behavior_lib.spark.session import local_time
+from behavior_lib.spark.values import finite
 from behavior_lib.tables import EVENTS
 
 RAW = "_raw"
@@ -55,7 +56,8 @@ def key_carries_user(source: SourceConfig, raw_columns: Sequence[str]) -> bool:
 def _key_holds(column: str, source: SourceConfig, raw_columns: Sequence[str]) -> bool:
     if EVENTS.event_id in source.columns:
         return False
-    return set(named_columns(source, raw_columns)[column]) <= set(source.key)
+    names = named_columns(source, raw_columns)[column]
+    return bool(names) and set(names) <= set(source.key)
 
 
 def _typed(source: SourceConfig, name: str) -> Column:
@@ -65,7 +67,8 @@ def _typed(source: SourceConfig, name: str) -> Column:
         return F.lit(None).cast(wanted)
     if wanted == "string":
         return F.expr(f"cast(({expression}) as string)")
-    return F.expr(f"try_cast(({expression}) as {wanted})")
+    typed = F.expr(f"try_cast(({expression}) as {wanted})")
+    return finite(typed) if wanted == "double" else typed
 
 
 def _content_hash() -> Column:

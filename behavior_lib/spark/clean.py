@@ -26,6 +26,7 @@ from behavior_lib.spark.rules import (
 )
 from behavior_lib.spark.statistics import WHOLE_BATCH, Group, Statistic, group_of, wanted_statistics
 from behavior_lib.spark.statistics import measure as measure_statistics
+from behavior_lib.spark.values import EXACT_TIMES
 from behavior_lib.tables import BATCH_STATISTICS as STATISTICS
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE
 
@@ -119,7 +120,7 @@ def rejected(judged: DataFrame, source: str, batch_id: str, accepted_at: datetim
 
 def _payload() -> Column:
     """The raw row as JSON, or the raw line where it could not be read."""
-    return F.coalesce(F.col(UNREADABLE), F.to_json(RAW))
+    return F.coalesce(F.col(UNREADABLE), F.to_json(RAW, EXACT_TIMES))
 
 
 def _judge_by_row(rows: DataFrame, source: SourceConfig, accepted_at: datetime) -> DataFrame:

@@ -21,7 +21,7 @@ from behavior_lib.config.source import SKIP_CHANGES, SourceConfig
 from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.spark.by_name import take_by_name
 from behavior_lib.spark.presence import declared_schema
-from behavior_lib.spark.raw_files import RawFile, find_files, load
+from behavior_lib.spark.raw_files import RawFile, find_files, literal, load
 
 _COMMIT = re.compile(r"^(?P<table>.*)/_delta_log/(?P<version>[0-9]{20})[.]json(?:#(?P<id>.*))?$")
 _ACTIONS = (
@@ -123,7 +123,7 @@ def _snapshot(spark: SparkSession, root: str, version: int) -> list[RawFile]:
     rows = spark.read.format("delta").option("versionAsOf", version).load(root)
     files = rows.groupBy("_metadata.file_path", "_metadata.file_size").agg(F.count("*").alias("n")).collect()
     found = [RawFile(unquote(row["file_path"]), row["file_size"]) for row in files]
-    held = spark.read.format("parquet").load([file.path for file in found]).count() if found else 0
+    held = spark.read.format("parquet").load([literal(file.path) for file in found]).count() if found else 0
     if held != sum(row["n"] for row in files):
         mend = "run REORG TABLE … APPLY (PURGE) on it first"
         raise DataRefused("a source table has deletion vectors", where=root, value=held, mend=mend)
@@ -145,7 +145,7 @@ def _appended(spark: SparkSession, source: SourceConfig, root: str, commits: Seq
     """The data files that the commits added, those that changed no data left out."""
     if not commits:
         return []
-    actions = spark.read.schema(_ACTIONS).json([commit.path for commit in commits])
+    actions = spark.read.schema(_ACTIONS).json([literal(commit.path) for commit in commits])
     changes = actions.where("add.dataChange or remove.dataChange or commitInfo.operation is not null")
     rows = changes.select("*", F.col("_metadata.file_path").alias("commit")).collect()
     changed = {row["commit"]: _operation(rows, row["commit"]) for row in rows if row["remove"] is not None}

@@ -46,15 +46,24 @@ class JudgedUsers:
     """The n users of a split, ordered by user_id.
 
     histories: what the model may see. targets: int32 [n, L], the distinct items of the next session, or the item of the
-    event that is held out, right-padded with 0. as_of: the cut; of leave-one-out the newest. is_leave_one_out: whether
-    each user has a cut of their own.
+    event that is held out, right-padded with 0. as_of: the cut; of leave-one-out the newest. own_cuts: datetime64 [n],
+    the cut of each user; None where all have one.
     """
 
     user_ids: NDArray[np.object_]
     histories: Histories
     targets: NDArray[np.int32]
     as_of: datetime
-    is_leave_one_out: bool = False
+    own_cuts: NDArray[np.datetime64] | None = None
+
+    @property
+    def is_leave_one_out(self) -> bool:
+        """Whether each user has a cut of their own."""
+        return self.own_cuts is not None
+
+    def cut_of(self, place: int) -> datetime:
+        """Where the history of the user at this place ends."""
+        return self.as_of if self.own_cuts is None else pd.Timestamp(self.own_cuts[place]).to_pydatetime()
 
 
 @dataclass(frozen=True)
@@ -92,8 +101,9 @@ def judged_users(sequences: DataFrame) -> JudgedUsers | None:
     rows = rows.sort_values(SEQUENCES.user_id, ignore_index=True)
     histories = as_histories(rows)
     user_ids, targets = rows[SEQUENCES.user_id].to_numpy(object), _stacked(rows[SEQUENCES.target_index])
-    as_of, own_cuts = rows[SEQUENCES.as_of].max().to_pydatetime(), rows[SEQUENCES.held_out_id].notna()
-    return JudgedUsers(user_ids, histories, targets, as_of, bool(own_cuts.any()))
+    cuts, is_held_out = rows[SEQUENCES.as_of], rows[SEQUENCES.held_out_id].notna().any()
+    own_cuts = cuts.to_numpy("datetime64[us]") if is_held_out else None
+    return JudgedUsers(user_ids, histories, targets, cuts.max().to_pydatetime(), own_cuts)
 
 
 def as_histories(rows: Any) -> Histories:

@@ -28,6 +28,7 @@ from behavior_lib.spark.placement import plan_placement
 from behavior_lib.spark.presence import PRESENT, absent_json_columns, with_presence
 from behavior_lib.spark.privacy import Privacy
 from behavior_lib.spark.raw import read_raw
+from behavior_lib.spark.rules import CONFLICT
 from behavior_lib.spark.session import session_settings
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE
@@ -137,11 +138,12 @@ class BatchIngest:
             is_new = batch.batch_id not in {known.batch_id for known in self.registry.batches()}
             privacy.register()
             self.registry.register(replace(batch, newest_event_time=counts.newest))
-            self._memory.keep(self._tables, statistics, batch)
-            self._write_quarantine(judged, batch, counts)
+            self._memory.keep(self._tables, statistics, batch, is_new=is_new)
+            self._write_quarantine(judged, batch, counts, is_new=is_new)
             marked = self._marked(judged, raw, batch, counts)
             written = self._write_events(marked, batch, counts, is_new=is_new)
-            self._write_conflicts(marked, privacy.after_rules(conflicting(rows)), batch, written)
+            found = privacy.after_rules(conflicting(rows))
+            self._write_conflicts(marked, found, batch, written, is_new=is_new)
         finally:
             for frame in (judged, statistics):
                 if frame is not None:
@@ -185,9 +187,14 @@ class BatchIngest:
         for name in absent_json_columns(self._spark, self._source, raw, batch.files, counts.present):
             self._progress.warn(f"no row of the batch has column {name} of source {self._source.name}; it is null")
 
-    def _write_quarantine(self, judged: DataFrame, batch: Batch, counts: _Judged) -> None:
-        if counts.accepted < counts.read:
-            with self._progress.step(f"setting {counts.quarantined + counts.late:,} rows aside"):
+    def _write_quarantine(self, judged: DataFrame, batch: Batch, counts: _Judged, *, is_new: bool) -> None:
+        aside = counts.quarantined + counts.late
+        stored = 0 if is_new else self._stored_aside(batch, _REJECTED)
+        if stored and stored != aside:
+            where, mend = f"batch {batch.batch_id}", "the rules have changed since the batch was begun: run a rebuild"
+            raise LawBroken(f"{aside} rows were to be set aside", where=where, value=stored, mend=mend)
+        if aside and not stored:
+            with self._progress.step(f"setting {aside:,} rows aside"):
                 self._set_aside(judged, batch, _REJECTED)
         if counts.read and not counts.accepted:
             self._progress.warn(f"no row of batch {batch.batch_id} was accepted; see {EVENTS_QUARANTINE.name}")
@@ -195,6 +202,17 @@ class BatchIngest:
     def _set_aside(self, judged: DataFrame, batch: Batch, number: int) -> None:
         rows = rejected(judged, self._source.name, batch.batch_id, batch.accepted_at)
         self._tables.append(EVENTS_QUARANTINE, rows, writer=self._writer(batch), number=number)
+
+    def _stored_aside(self, batch: Batch, number: int) -> int:
+        """How many rows of a batch lie in the quarantine: an earlier run left them, or a rebuild while the batch was
+        half done. All of them were written in one commit.
+        """
+        own = (F.col(EVENTS_QUARANTINE.batch_id) == batch.batch_id) & (
+            F.col(EVENTS_QUARANTINE.source) == self._source.name
+        )
+        is_conflict = F.array_contains(EVENTS_QUARANTINE.rules, CONFLICT)
+        rows = self._tables.read(EVENTS_QUARANTINE).where(own & (is_conflict == (number == _CONFLICTS)))
+        return int((rows.agg(F.sum(EVENTS_QUARANTINE.n_rows)).first() or (None,))[0] or 0)
 
     def _marked(self, judged: DataFrame, raw: DataFrame, batch: Batch, counts: _Judged) -> DataFrame:
         searched = self._searched(raw, batch, counts)
@@ -249,9 +267,11 @@ class BatchIngest:
         events = as_events(marked.where(~F.col(IS_DUPLICATE)), self._source.name, batch.batch_id)
         self._tables.append(EVENTS, events, writer=self._writer(batch), number=1)
 
-    def _write_conflicts(self, marked: DataFrame, rows: DataFrame, batch: Batch, written: _Written) -> None:
+    def _write_conflicts(
+        self, marked: DataFrame, rows: DataFrame, batch: Batch, written: _Written, *, is_new: bool
+    ) -> None:
         """Rows whose id another row has with other content. They are few: the raw rows are read again to find them."""
-        if not written.conflict:
+        if not written.conflict or (not is_new and self._stored_aside(batch, _CONFLICTS)):
             return
         with self._progress.step(f"setting {written.conflict:,} rows in conflict aside"):
             # Under pseudonyms the hash leaves the user out, and a row that is rejected for having none is no conflict.

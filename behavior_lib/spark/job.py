@@ -23,15 +23,15 @@ from pyspark.sql import SparkSession
 from behavior_lib.arguments import Parser, add_configuration
 from behavior_lib.config import Config, Loaded, SourceConfig, load, load_source
 from behavior_lib.config.train import LauncherName
-from behavior_lib.errors import BehaviorError, ConfigError, EnvironmentProblem, Occupied
+from behavior_lib.errors import BehaviorError, ConfigError, DataRefused, EnvironmentProblem, Occupied
 from behavior_lib.locks import hold, lock_path
 from behavior_lib.progress import Progress
 from behavior_lib.spark.failures import explain
 from behavior_lib.spark.history import has_same_rows
-from behavior_lib.spark.ledger import FAILED, Ledger, RunRecord, Summary
+from behavior_lib.spark.ledger import BUILD, FAILED, Ledger, RunRecord, Summary
 from behavior_lib.spark.session import start_session
 from behavior_lib.spark.tables import Tables
-from behavior_lib.tables import ALL_TABLES, TableSpec
+from behavior_lib.tables import ALL_TABLES, SEQUENCES, TableSpec
 from behavior_lib.tables import PIPELINE_RUNS as RUNS
 
 if TYPE_CHECKING:
@@ -76,10 +76,12 @@ class Job:
         """The ledger of runs."""
         return Ledger(self.spark, self.tables)
 
-    def last_version(self, spec: TableSpec) -> int | None:
-        """The version of a table that the last good run of this job on this source read; None where there is none."""
+    def last_version(self, spec: TableSpec, config_hash: str) -> int | None:
+        """The version of a table that the last good run of this job on this source read; None where there is none, or
+        where its configuration was another.
+        """
         row = self.ledger.last_success(self.name, self.source.name)
-        return None if row is None else row[RUNS.input_versions].get(spec.name)
+        return None if row is None or row[RUNS.config_hash] != config_hash else row[RUNS.input_versions].get(spec.name)
 
     def is_done(self, inputs: Mapping[str, int], config_hash: str) -> bool:
         """Whether the last good run of this job on this source had the same inputs and configuration."""
@@ -90,6 +92,17 @@ class Job:
             and row[RUNS.input_versions].keys() == inputs.keys()
             and all(self.has_same_rows(name, row[RUNS.input_versions][name], inputs[name]) for name in inputs)
         )
+
+    def check_sequences(self) -> None:
+        """Raises DataRefused where SEQUENCES hold the rows of another source, which they do not say themselves."""
+        owner = self.sequences_owner()
+        if owner not in (None, self.source.name):
+            mend = f"make those of {self.source.name}, or give each source a warehouse of its own: behavior {BUILD}"
+            raise DataRefused("the newest build was another source's", where=SEQUENCES.name, value=owner, mend=mend)
+
+    def sequences_owner(self) -> str | None:
+        """The source of the newest build of SEQUENCES; None where the ledger has none."""
+        return self.ledger.newest_source(BUILD, SEQUENCES)
 
     def has_same_rows(self, table: str, one: int, other: int) -> bool:
         """Whether two versions of the table of that name hold the same rows: maintenance makes versions too."""
@@ -129,7 +142,7 @@ class Job:
     def record_as(self, name: str, summary: Summary) -> None:
         """Write a line for another job, whose work this run has done."""
         line = RunRecord(uuid.uuid4().hex, name, self.source.name, self.started_at)
-        self.ledger.write(line, summary, self.config_hash())
+        self.ledger.write(line, summary, summary.config_hash or self.config_hash())
 
     @property
     def record(self) -> RunRecord:
@@ -204,7 +217,8 @@ def execute(job: Job, run: Run) -> dict[str, Any]:
     except BaseException as error:
         # Without Spark no table was touched: starting it for a line alone would have the person wait for the answer.
         if not isinstance(error, ConfigError) or job.has_started:
-            _record_failure(job, explain(error, withhold=job.config.privacy.pseudonymize))
+            # The ledger is kept for ever: what Spark repeats from the data may be somebody's id.
+            _record_failure(job, explain(error, withhold=True))
         raise
     version = job.ledger.write(job.record, summary, summary.config_hash or job.config_hash())
     summary.afterwards()

@@ -18,6 +18,7 @@ from behavior_lib.tables import TableSpec
 SUCCEEDED, UNCHANGED, FAILED = "succeeded", "unchanged", "failed"
 STOPPED = "stopped"  # asked to end before it was done; the same command goes on
 TRIED = "tried"  # told what it would do
+BUILD = "build_sequences"  # the job that makes SEQUENCES, of one source at a time
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,19 @@ class Ledger:
             runs = [run for run in runs if run[RUNS.finished_at] <= before]
         return max(runs, key=lambda run: run[RUNS.finished_at], default=None)
 
+    def newest_source(self, job: str, wrote: TableSpec) -> str | None:
+        """The source of the newest good run of the job that wrote the table; None where there is none."""
+        runs = [run for run in self._good() if run[RUNS.job] == job and wrote.name in run[RUNS.output_versions]]
+        newest = max(runs, key=lambda run: (run[RUNS.finished_at], run[RUNS.run_id]), default=None)
+        return None if newest is None else str(newest[RUNS.source])
+
     def finished_batches(self, job: str, source: str) -> set[str]:
-        """Ids of the batches that a run of the job ended well with."""
-        return {run[RUNS.batch_id] for run in self._successes(job, source) if run[RUNS.batch_id] is not None}
+        """Ids of the batches that a run of the job has taken: one that found no file has read no row, not even none."""
+        taken = [run for run in self._successes(job, source) if run[RUNS.rows_read] is not None]
+        return {run[RUNS.batch_id] for run in taken if run[RUNS.batch_id] is not None}
 
     def _successes(self, job: str, source: str) -> list[Mapping[str, Any]]:
-        own = [run for run in self._tables.rows(RUNS) if (run[RUNS.job], run[RUNS.source]) == (job, source)]
-        return [run for run in own if run[RUNS.status] not in (FAILED, STOPPED, TRIED)]
+        return [run for run in self._good() if (run[RUNS.job], run[RUNS.source]) == (job, source)]
+
+    def _good(self) -> list[Mapping[str, Any]]:
+        return [run for run in self._tables.rows(RUNS) if run[RUNS.status] not in (FAILED, STOPPED, TRIED)]

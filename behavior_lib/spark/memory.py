@@ -42,9 +42,9 @@ class StatisticsMemory:
             found = found.unionByName(measure(rows, self._source, batch.accepted_at, new))
         return found.persist()
 
-    def keep(self, tables: Tables, statistics: DataFrame | None, batch: Batch) -> None:
-        """Append the statistics of a batch to BATCH_STATISTICS of `tables`, once."""
-        if statistics is None:
+    def keep(self, tables: Tables, statistics: DataFrame | None, batch: Batch, *, is_new: bool) -> None:
+        """Append the statistics of a batch to BATCH_STATISTICS of `tables`, once. is_new: it cannot have any there."""
+        if statistics is None or (not is_new and self._is_kept(tables, batch)):
             return
         measured = json.dumps(sorted(statistic.definition for statistic in self._wanted), ensure_ascii=False)
         marker = {
@@ -60,3 +60,8 @@ class StatisticsMemory:
         )
         writer = f"ingest/{self._source.name}/{batch.batch_id}"
         tables.append(STATISTICS, rows.select(*STATISTICS.column_names), writer=writer, number=1)
+
+    def _is_kept(self, tables: Tables, batch: Batch) -> bool:
+        """By an earlier run, or by a rebuild while the batch was half done."""
+        own = (F.col(STATISTICS.source) == self._source.name) & (F.col(STATISTICS.batch_id) == batch.batch_id)
+        return not tables.read(STATISTICS).where(own & (F.col(STATISTICS.rule_id) == _MEASURED)).isEmpty()

@@ -13,7 +13,7 @@ from pyspark.sql.types import StructType, _parse_datatype_string
 from behavior_lib.config.source import REQUIRED, SourceConfig
 from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.spark.elements import ELEMENT, NO_ELEMENT, POSITION
-from behavior_lib.spark.raw_files import UNREADABLE, RawFile
+from behavior_lib.spark.raw_files import UNREADABLE, RawFile, literal
 from behavior_lib.tables import EVENTS
 
 PRESENT = "_present_"
@@ -40,9 +40,11 @@ def named_columns(source: SourceConfig, raw_columns: Sequence[str]) -> dict[str,
 
 
 def named_in(expression: str, raw_columns: Sequence[str]) -> list[str]:
-    """The raw columns that a Spark SQL expression names. What stands in quotes or after a dot is no column."""
+    """The raw columns that a Spark SQL expression names; as to Spark, upper and lower case are one. What stands in
+    quotes or after a dot is no column.
+    """
     bare = _TEXT.sub("''", expression)
-    return [name for name in raw_columns if re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", bare)]
+    return [name for name in raw_columns if re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", bare, re.IGNORECASE)]
 
 
 def needed_columns(source: SourceConfig, schema: StructType) -> list[list[str]]:
@@ -53,7 +55,7 @@ def needed_columns(source: SourceConfig, schema: StructType) -> list[list[str]]:
     """
     expressions = [] if EVENTS.event_id in source.columns else list(source.key)
     expressions += [source.columns[name] for name in (EVENTS.event_id, *REQUIRED) if name in source.columns]
-    named = [named_in(_with_array(source, expression), schema.names) for expression in expressions]
+    named = [named_in(with_array(source, expression), schema.names) for expression in expressions]
     return [[field.name] for field in schema if not field.nullable] + [names for names in named if names]
 
 
@@ -102,7 +104,7 @@ def absent_json_columns(
     if not empty or not any(masks):
         return []
     reader = spark.read.options(**source.options).option("primitivesAsString", "true")
-    found = reader.json([file.path for file in files]).columns
+    found = reader.json([literal(file.path) for file in files]).columns
     absent = [name for name in empty if name not in found]
     for group in needed_columns(source, _raw_schema(raw, source)):
         if set(group) <= set(absent):
@@ -113,7 +115,7 @@ def absent_json_columns(
 
 
 def _named_in_source(raw: DataFrame, source: SourceConfig) -> list[str]:
-    expressions = [_with_array(source, expression) for expression in (*source.columns.values(), *source.key)]
+    expressions = [with_array(source, expression) for expression in (*source.columns.values(), *source.key)]
     columns = _raw_schema(raw, source).names
     return sorted({name for expression in expressions for name in named_in(expression, columns)})
 
@@ -123,6 +125,6 @@ def _raw_schema(raw: DataFrame, source: SourceConfig) -> StructType:
     return declared_schema(source) or raw.drop(ELEMENT, POSITION, *names).schema
 
 
-def _with_array(source: SourceConfig, expression: str) -> str:
+def with_array(source: SourceConfig, expression: str) -> str:
     """An expression over the element is one over the columns of the array, too."""
     return f"{expression} {source.explode}" if source.explode and named_in(expression, [ELEMENT]) else expression

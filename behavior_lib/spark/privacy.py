@@ -14,10 +14,10 @@ from behavior_lib.config.source import SourceConfig
 from behavior_lib.privacy.keys import EVENT, FORGOTTEN, ROW, Key, Keyring
 from behavior_lib.spark.canonical import RAW
 from behavior_lib.spark.clean import BROKEN, DROPPED, PAYLOAD
-from behavior_lib.spark.presence import named_columns
+from behavior_lib.spark.presence import named_in, with_array
 from behavior_lib.spark.pseudonyms import BatchKeys, KeyRegister, keyed_hash, with_keys
 from behavior_lib.spark.raw_files import UNREADABLE
-from behavior_lib.spark.statistics import PSEUDONYM
+from behavior_lib.spark.statistics import IS_FORGOTTEN, PSEUDONYM
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import EVENTS
 from behavior_lib.tables import FORGOTTEN_USERS as FORGOTTEN_TABLE
@@ -25,7 +25,7 @@ from behavior_lib.tables import FORGOTTEN_USERS as FORGOTTEN_TABLE
 FORGOTTEN_USER = "forgotten_user"
 # Names in the payload of a row whose raw columns with the user's id were left out.
 PAYLOAD_USER, PAYLOAD_EVENT = "_user_id", "_event_id"
-_USER, _EVENT, _IS_FORGOTTEN, _HASH = PSEUDONYM, "_keyed_event_id", "_is_forgotten", "_hash"
+_USER, _EVENT, _HASH = PSEUDONYM, "_keyed_event_id", "_hash"
 
 
 class Privacy:
@@ -106,8 +106,8 @@ class BatchPrivacy:
                 DROPPED: F.lit(True),
                 PAYLOAD: F.lit(FORGOTTEN_USER),
             }
-            refused = {name: F.when(F.col(_IS_FORGOTTEN), to).otherwise(F.col(name)) for name, to in changes.items()}
-            judged = judged.withColumns(refused).drop(_IS_FORGOTTEN)
+            refused = {name: F.when(F.col(IS_FORGOTTEN), to).otherwise(F.col(name)) for name, to in changes.items()}
+            judged = judged.withColumns(refused).drop(IS_FORGOTTEN)
         if self.keys is not None:
             judged = judged.withColumns({EVENTS.user_id: F.col(_USER), EVENTS.event_id: F.col(_EVENT)})
         return self.identified(judged.drop(_USER, _EVENT))
@@ -123,11 +123,17 @@ class BatchPrivacy:
         added = () if self.keys is None else (PAYLOAD_USER, PAYLOAD_EVENT)
         return StructType([*raw.fields, *(StructField(name, StringType()) for name in added)])
 
-    def from_payload(self, rows: DataFrame) -> DataFrame:
-        """Canonical rows made of payloads, with the ids that the payload has in the place of the plain ones."""
+    def as_stored(self, rows: DataFrame) -> DataFrame:
+        """Canonical rows made of payloads, ready for the rules: with the ids that the payload has in the place of the
+        plain ones; where it has plain ones, the forgotten are marked.
+        """
         if self.keys is None:
-            return rows
+            return self.before_rules(rows)
         return rows.withColumns({EVENTS.user_id: F.col(RAW)[PAYLOAD_USER], EVENTS.event_id: F.col(RAW)[PAYLOAD_EVENT]})
+
+    def after_rules_of_stored(self, judged: DataFrame) -> DataFrame:
+        """Judged rows of `as_stored`, those of the forgotten rejected."""
+        return self.after_rules(judged) if self.keys is None else self.identified(judged)
 
     def register(self) -> None:
         """Remember the batch's key, before the batch itself is registered."""
@@ -152,18 +158,19 @@ class BatchPrivacy:
         if self.forgotten is None:
             return rows
         names = [f"{_HASH}_{key.version}" for key in self.forgotten.keys]
-        marked = rows.withColumn(_IS_FORGOTTEN, F.lit(False))
+        marked = rows.withColumn(IS_FORGOTTEN, F.lit(False))
         for name in names:
             known = self.forgotten.hashes.select(F.col(_HASH).alias(name), F.lit(True).alias("_is_known"))
-            is_known = F.col(_IS_FORGOTTEN) | F.col("_is_known").isNotNull()
-            marked = marked.join(known, name, "left").withColumn(_IS_FORGOTTEN, is_known).drop("_is_known")
+            is_known = F.col(IS_FORGOTTEN) | F.col("_is_known").isNotNull()
+            marked = marked.join(known, name, "left").withColumn(IS_FORGOTTEN, is_known).drop("_is_known")
         return marked.drop(*names)
 
     def _without_user_columns(self, rows: DataFrame) -> DataFrame:
         if self.keys is None:
             return rows
         raw_columns = rows.select(f"{RAW}.*").columns
-        personal = named_columns(self.source, raw_columns)[EVENTS.user_id]
+        # An element's array, or what it is made of, holds the ids of its neighbours too.
+        personal = named_in(with_array(self.source, self.source.columns[EVENTS.user_id]), raw_columns)
         kept = [F.col(RAW)[name].alias(name) for name in raw_columns if name not in personal]
         added = (F.col(_USER).alias(PAYLOAD_USER), F.col(_EVENT).alias(PAYLOAD_EVENT))
         return rows.withColumn(RAW, F.struct(*kept, *added))

@@ -19,6 +19,7 @@ from behavior_lib.evaluation.probes_features import Panel, UserEvents, aggregate
 from behavior_lib.spark.collected import collect, lists_by_user
 from behavior_lib.spark.embed import Serving, user_embeddings
 from behavior_lib.spark.labels import LABEL, KnownLabels, as_labels, choose_users
+from behavior_lib.spark.values import exact_value, filled_value
 from behavior_lib.tables import EVENTS, USER_EMBEDDINGS
 
 _TIME, _ITEM, _TYPE, _FILLED = "_time", "_item", "_type", "_filled"
@@ -45,8 +46,7 @@ def future_labels(events: DataFrame, cut: datetime, days: int) -> DataFrame:
     near = events.where((time >= F.lit(cut - span)) & (time < F.lit(cut + span)))
     is_after = time >= F.lit(cut)
     came, stays = F.bool_or(~is_after), F.bool_or(is_after)
-    # Decimal: a sum of doubles depends on the order of its terms.
-    total = F.sum(F.when(is_after, F.col(EVENTS.value)).cast("decimal(38,9)")).cast("double")
+    total = F.try_sum(F.when(is_after, exact_value())).cast("double")
     spend = F.log1p(F.greatest(F.coalesce(total, F.lit(0.0)), F.lit(0.0)))
     figures = {ACTIVE: stays.cast("double"), SPEND: spend, CHURN: F.when(came, (~stays).cast("double"))}
     return near.groupBy(EVENTS.user_id).agg(*(figure.alias(LABEL + name) for name, figure in figures.items()))
@@ -94,7 +94,7 @@ def _history(own: DataFrame, user_ids: Any, cut: datetime) -> UserEvents:
             _TIME: F.unix_micros(EVENTS.event_time),
             _ITEM: item,
             _TYPE: F.xxhash64(EVENTS.event_type),
-            _FILLED: F.coalesce(EVENTS.value, F.lit(0.0)),
+            _FILLED: filled_value(),
         }
     )
     lists = lists_by_user(named, _TIME, _ITEM, _FILLED, _TYPE)

@@ -27,7 +27,8 @@ def event_facts(rows: DataFrame) -> EventFacts:
     """
     events = rows.where(F.col(EVENTS.event_time).isNotNull() & (F.trim(EVENTS.user_id) != ""))
     totals = _totals(events)
-    types = events.groupBy(EVENTS.event_type).count().orderBy(F.desc("count"), EVENTS.event_type).limit(_MAX_TYPES)
+    typed = events.where(F.trim(EVENTS.event_type) != "")
+    types = typed.groupBy(EVENTS.event_type).count().orderBy(F.desc("count"), EVENTS.event_type).limit(_MAX_TYPES)
     daily = events.groupBy(EVENTS.user_id, F.to_date(EVENTS.event_time)).agg(F.count("*").alias("day"))
     per_user = daily.groupBy(EVENTS.user_id).agg(F.sum("day").alias("n"), F.max("day").alias("day"))
     percentiles = F.percentile("n", F.lit(0.5)), F.percentile("n", F.lit(0.95))

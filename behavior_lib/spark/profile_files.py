@@ -17,10 +17,11 @@ from behavior_lib.profile.names import source_name
 from behavior_lib.profile.sniff import Format, sniff
 from behavior_lib.spark.canonical import canonical
 from behavior_lib.spark.raw import read_raw
-from behavior_lib.spark.raw_files import RawFile, find_files
+from behavior_lib.spark.raw_files import RawFile, find_files, literal
 
 _HEAD_LINES = 20
 _DEEPEST = 3
+_NOT_LOOKED_AT = ("text", "delta")  # whose columns a pattern and a log give, not the files
 # Spark's own column for what it cannot read, which stands in the schema that it finds in JSON.
 _CORRUPT = "_corrupt_record"
 
@@ -71,6 +72,11 @@ def find_raw(
     Raises ConfigError where nothing is named, or nothing is there.
     """
     known = _known_source(config, source)
+    if known is not None and known.format in _NOT_LOOKED_AT and format_name in (None, known.format):
+        mend = "write its YAML by hand (docs/sources.md), or look at files by --input"
+        raise ConfigError(
+            "no profile is made of this format", where=f"source {known.name}", value=known.format, mend=mend
+        )
     named = pattern if pattern is not None else known.path if known is not None else source
     if named is None:
         raise ConfigError("nothing to look at", mend="give --source NAME, or --input PATH")
@@ -108,4 +114,4 @@ def _find(spark: SparkSession, pattern: str) -> tuple[str, tuple[RawFile, ...]]:
 
 
 def _head(spark: SparkSession, file: RawFile) -> list[str]:
-    return [row[0] for row in spark.read.text(file.path).limit(_HEAD_LINES).collect()]
+    return [row[0] for row in spark.read.text(literal(file.path)).limit(_HEAD_LINES).collect()]

@@ -13,7 +13,7 @@ from behavior_lib.spark.delta_source import read_data_files
 from behavior_lib.spark.elements import one_row_an_element
 from behavior_lib.spark.log_lines import LINE, parse_lines
 from behavior_lib.spark.presence import declared_schema
-from behavior_lib.spark.raw_files import UNREADABLE, RawFile, base_path, folder_columns, load
+from behavior_lib.spark.raw_files import UNREADABLE, RawFile, base_path, folder_columns, literal, load
 from behavior_lib.spark.session import local_time
 
 
@@ -51,7 +51,7 @@ def _read_json(spark: SparkSession, source: SourceConfig, paths: Sequence[str]) 
     found = declared_schema(source)
     if found is None:
         reader = spark.read.options(**source.options).option("primitivesAsString", "true")
-        found = reader.json(list(paths)).schema
+        found = reader.json([literal(path) for path in paths]).schema
     fields = [StructField(field.name, field.dataType) for field in with_folders(found, folder_columns(paths))]
     schema = StructType([*fields, StructField(UNREADABLE, StringType())])
     options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": UNREADABLE, "timeZone": source.timezone}

@@ -44,4 +44,9 @@ def folder_columns(paths: Sequence[str]) -> list[str]:
 
 def load(reader: DataFrameReader, paths: Sequence[str], base: str | None) -> DataFrame:
     """The files as a frame. base: the folder below which `name=value` folders are columns."""
-    return (reader if base is None else reader.option("basePath", base)).load(list(paths))
+    return (reader if base is None else reader.option("basePath", base)).load([literal(path) for path in paths])
+
+
+def literal(path: str) -> str:
+    """A path that was found, as Spark's readers want it: they take `[`, `{`, `*` and `?` for marks of a pattern."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", path)

@@ -22,6 +22,7 @@ from behavior_lib.spark.ingest import BatchIngest, lay_out
 from behavior_lib.spark.ledger import Ledger, RowCounts, RunRecord, Summary
 from behavior_lib.spark.raw_files import RawFile, find_files
 from behavior_lib.spark.tables import Tables
+from behavior_lib.spark.values import EXACT_TIMES
 from behavior_lib.tables import BATCH_STATISTICS, EVENTS, EVENTS_QUARANTINE, INGEST_FILES, PIPELINE_RUNS
 
 # Readers of events see the new ones only when all that explains them is there.
@@ -119,7 +120,7 @@ def fingerprint(rows: DataFrame) -> tuple[int, ...]:
         F.sort_array(F.map_entries(field.name)) if isinstance(field.dataType, MapType) else F.col(field.name)
         for field in sorted(rows.schema, key=lambda field: field.name)
     ]
-    content = F.to_json(F.struct(*(column.alias(f"c{number}") for number, column in enumerate(columns))))
+    content = F.to_json(F.struct(*(column.alias(f"c{number}") for number, column in enumerate(columns))), EXACT_TIMES)
     hashes = (F.xxhash64(content), F.xxhash64(content, F.lit("again")))
     sums = [F.coalesce(F.sum(one.cast("decimal(38,0)")), F.lit(0)) for one in hashes]
     return tuple(int(value) for value in rows.agg(F.count("*"), *sums).first() or ())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from behavior_lib.config.schema import PrivacyConfig
 from behavior_lib.config.source import SourceConfig
+from behavior_lib.errors import DataRefused
 from behavior_lib.progress import Progress
 from behavior_lib.spark.batches import Batch, BatchRegistry
 from behavior_lib.spark.canonical import RAW, canonical
@@ -20,6 +23,7 @@ from behavior_lib.spark.elements import NO_ELEMENT
 from behavior_lib.spark.ingest import as_events
 from behavior_lib.spark.ledger import RowCounts
 from behavior_lib.spark.memory import StatisticsMemory
+from behavior_lib.spark.presence import is_marker, named_in, with_array
 from behavior_lib.spark.privacy import Privacy
 from behavior_lib.spark.raw import read_raw
 from behavior_lib.spark.raw_files import UNREADABLE
@@ -47,8 +51,9 @@ class QuarantineReplay:
     """Moves the rows that pass by today's rules from EVENTS_QUARANTINE to EVENTS, under the batch that brought them.
 
     Rows without payload (policy drop), unreadable lines and conflicts stay: their files are needed, so a rebuild judges
-    them. A row whose id a later batch has given to an event is held back for the same reason: the earliest batch's row
-    wins, and only a rebuild can put it in the other's place. Killed and run again it ends in the same tables.
+    them. So do, under pseudonyms, rows that broke a rule of ids. A row whose id a later batch has given to an event is
+    held back for the same reason: the earliest batch's row wins, and only a rebuild can put it in the other's place.
+    Killed and run again it ends in the same tables.
     """
 
     def __init__(
@@ -112,9 +117,12 @@ class QuarantineReplay:
         """The batch's waiting rows, judged, with the quarantine's key, `_is_duplicate`, `_is_conflict`, `_is_held`."""
         raw = read_raw(self._spark, self._source, batch.files)
         privacy = self._privacy.of(batch.batch_id)
+        waiting = self._waiting().where(F.col(EVENTS_QUARANTINE.batch_id) == batch.batch_id)
+        if privacy.keys is not None:
+            self._check_that_rows_tell([name for name in raw.columns if not is_marker(name)])
+            waiting = waiting.where(~_was_judged_by_ids())
         statistics = self._memory.of_batch(privacy.before_rules(canonical(raw, self._source)), batch)
         fields = privacy.payload_schema(raw.drop(UNREADABLE, NO_ELEMENT).schema)
-        waiting = self._waiting().where(F.col(EVENTS_QUARANTINE.batch_id) == batch.batch_id)
         copies = waiting.withColumn(
             "_copy", F.explode(F.sequence(F.lit(1), F.col(EVENTS_QUARANTINE.n_rows).cast("int")))
         )
@@ -128,9 +136,9 @@ class QuarantineReplay:
             parsed.select("_row.*", *keys).withColumns({k: v for k, v in markers.items() if k in raw.columns}),
             self._source,
         )
-        named = privacy.from_payload(rows).withColumns({name: F.col(RAW)[f"_{name}"] for name in EVENTS_QUARANTINE.key})
+        named = privacy.as_stored(rows).withColumns({name: F.col(RAW)[f"_{name}"] for name in EVENTS_QUARANTINE.key})
         judged = judge(named, self._source, batch.accepted_at, batch.late_before, statistics)
-        judged = privacy.identified(judged)
+        judged = privacy.after_rules_of_stored(judged)
         log = self._tables.pinned(EVENTS)
         passing = mark_duplicates(judged.where(F.size(BROKEN) == 0), log)
         taken = log.where((F.col(EVENTS.source) == self._source.name) & F.col(EVENTS.batch_id).isin(list(later)))
@@ -139,3 +147,24 @@ class QuarantineReplay:
         failing = judged.where(F.size(BROKEN) > 0)
         no = {name: F.lit(False) for name in (IS_DUPLICATE, IS_CONFLICT, _IS_HELD)}
         return passing.unionByName(failing.withColumns(no))
+
+    def _check_that_rows_tell(self, raw_columns: Sequence[str]) -> None:
+        """Raises DataRefused where a rule, or another column than the user's, asks for what pseudonyms took away."""
+        ids = (EVENTS.user_id, EVENTS.event_id)
+        asking = [rule.id for rule in self._source.rules if rule.column in ids or named_in(rule.keep_if or "", ids)]
+        columns = self._source.columns
+        personal = set(named_in(with_array(self._source, columns[EVENTS.user_id]), raw_columns))
+        asking += [
+            name
+            for name, expression in columns.items()
+            if name not in ids and personal & set(named_in(with_array(self._source, expression), raw_columns))
+        ]
+        if asking:
+            what, mend = "quarantined rows have no plain ids, which are asked for", "run behavior rebuild"
+            raise DataRefused(what, where=f"source {self._source.name}", value=", ".join(asking), mend=mend)
+
+
+def _was_judged_by_ids() -> Column:
+    """Whether a quarantined row broke a rule of its user's or its own id, which its pseudonym does not break."""
+    prefixes = [f"{name}_" for name in (EVENTS.user_id, EVENTS.event_id)]
+    return F.exists(EVENTS_QUARANTINE.rules, lambda rule: reduce(or_, (rule.startswith(each) for each in prefixes)))

@@ -111,9 +111,10 @@ class Reader:
         return {row[0]: row[1] for row in self.events.groupBy(EVENTS.event_date).count().collect()}
 
     def cuts(self) -> dict[str, datetime]:
-        """The cut of each split that users are judged on."""
-        judged = self.sequences.where(F.col(SEQUENCES.split).isin(VALIDATION, TEST))
-        return {row[0]: row[1] for row in judged.groupBy(SEQUENCES.split).agg(F.max(SEQUENCES.as_of)).collect()}
+        """The cut of each split that users are judged on; of leave-one-out there is none."""
+        judged = self.sequences.where(F.col(SEQUENCES.split).isin(VALIDATION, TEST)).groupBy(SEQUENCES.split)
+        rows = judged.agg(F.max(SEQUENCES.as_of), F.count(SEQUENCES.held_out_id)).collect()
+        return {split: cut for split, cut, n_held_out in rows if not n_held_out}
 
     def session_lengths(self) -> data.Sessions | None:
         """How long sessions are; None where there is none."""

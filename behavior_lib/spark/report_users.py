@@ -80,7 +80,7 @@ def _tell(
             data.UserStory(
                 user,
                 len(own),
-                users.as_of,
+                users.cut_of(place),
                 _sessions(own, along(own, read, influences[place])),
                 tuple(_recommendation(each, names, last, came) for each in explained[place]),
                 tuple(names[item] for item in sorted(came, key=lambda each: names[each].name)),

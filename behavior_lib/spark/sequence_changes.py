@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from behavior_lib.spark.history import has_only, has_same_rows
-from behavior_lib.spark.ledger import Ledger
+from behavior_lib.spark.ledger import BUILD, Ledger
 from behavior_lib.spark.past import HISTORY_FROM, users_with_changes
 from behavior_lib.spark.sequences import without_padding
 from behavior_lib.spark.tables import Tables
@@ -45,7 +45,7 @@ class LastBuilds:
         so old versions may be gone), someone else wrote the table since, sessions were replaced and not merged, or the
         past of a table was erased.
         """
-        run = ledger.last_success("build_sequences", self._source, wrote=SEQUENCES)
+        run = ledger.last_success(BUILD, self._source, wrote=SEQUENCES)
         if run is None or run[RUNS.config_hash] != config_hash:
             return None
         told = ledger.last_success("sessionize", self._source, before=run[RUNS.started_at])

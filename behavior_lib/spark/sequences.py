@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from behavior_lib.errors import ConfigError
 from behavior_lib.spark.placement import key_of_task
 from behavior_lib.spark.sessionize import session_events
+from behavior_lib.spark.values import filled_value
 from behavior_lib.spark.vocabulary import bucket_index, known_from
 from behavior_lib.tables import EVENT_TYPES, EVENTS, ITEMS, SEQUENCES, SESSIONS
 from behavior_lib.tables.buckets import Buckets
@@ -193,7 +194,7 @@ def _pasts(
         F.col(_LATER_INDEX).alias(_LATER_INDEX),
         F.col(_TYPE).alias(SEQUENCES.event_type),
         F.coalesce(_GAP, F.lit(gap).cast("int")).alias(SEQUENCES.gap_seconds),
-        F.coalesce(EVENTS.value, F.lit(0.0)).cast("float").alias(SEQUENCES.value),
+        filled_value().cast("float").alias(SEQUENCES.value),
         F.col(EVENTS.event_time).alias(SEQUENCES.first_event_time),
     )
     numbered = _numbered(_newest(events, most), vocabulary, cuts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from behavior_lib.errors import ConfigError
+from behavior_lib.spark.values import exact_value
 from behavior_lib.tables import EVENTS, SESSION_ALIAS, SESSIONS
 
 _USER = (SESSIONS.source, SESSIONS.user_id, SESSIONS.session_key)
@@ -21,7 +23,6 @@ _ROWS_OF_A_TASK = 2_000_000
 _FEWEST_CROWD, _MOST_COUNTED, _SHARE = 10_000, 1_000_000, 64
 _MANY_DAYS, _MOST_ENDLESS = 3, 100
 # A sum of doubles depends on the order of its terms, and Spark promises none: a sum of decimals does not.
-_EXACT = "decimal(38,9)"
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def _one_by_one(events: DataFrame) -> DataFrame:
         time.alias(_END),
         F.lit(1).cast("bigint").alias(_COUNT),
         F.col(EVENTS.item_id).alias(_ITEM),
-        _exact_value().alias(_VALUE),
+        exact_value().alias(_VALUE),
     )
 
 
@@ -186,13 +187,14 @@ def _sum_by_bucket(events: DataFrame, gap_us: int) -> DataFrame:
         F.max(time).alias(_END),
         F.count("*").alias(_COUNT),
         F.collect_set(EVENTS.item_id).alias(_ITEMS),
-        F.sum(_exact_value()).alias(_VALUE),
+        F.try_sum(exact_value()).alias(_VALUE),
     )
     return sums.drop("_bucket")
 
 
-def _exact_value() -> Column:
-    return F.expr(f"try_cast({EVENTS.value} as {_EXACT})")
+def settings_hash(gap: timedelta) -> str:
+    """Tells apart what decides sessions beside the events, in the ledger."""
+    return hashlib.sha256(f"session_gap {gap.total_seconds()}".encode()).hexdigest()[:16]
 
 
 def _with_session_start(parts: DataFrame, gap_us: int) -> DataFrame:
@@ -218,7 +220,7 @@ def _join_parts(parts: DataFrame, gap_us: int, newest_us: int) -> DataFrame:
         F.sum(_COUNT).alias(SESSIONS.n_events),
         F.size(items).cast("bigint").alias(SESSIONS.n_items),
         F.collect_list(F.struct(EVENTS.event_type, _COUNT)).alias(SESSIONS.events_by_type),
-        F.sum(_VALUE).cast("double").alias(SESSIONS.value_sum),
+        F.try_sum(_VALUE).cast("double").alias(SESSIONS.value_sum),
     )
     by_type = _sum_by_type(F.col(SESSIONS.events_by_type))
     start, end = F.timestamp_micros(_START), F.timestamp_micros(_END)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
@@ -137,8 +137,11 @@ def _ends_of_all(events: DataFrame, target: DataFrame) -> DataFrame:
 
 def _time(text: str | None, key: str) -> datetime | None:
     try:
-        return None if text is None else datetime.fromisoformat(text)
+        time = None if text is None else datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(
             f"{key} is no date or time", value=text, mend="write 2017-11-01 or 2017-11-01T06:00:00"
         ) from None
+    if time is None or time.tzinfo is None:
+        return time
+    return time.astimezone(timezone.utc).replace(tzinfo=None)

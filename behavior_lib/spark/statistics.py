@@ -17,7 +17,7 @@ from behavior_lib.tables import EVENTS
 
 WHOLE_BATCH = ""
 # Name of the column that stands beside the plain user id while rows are judged.
-PSEUDONYM = "_pseudonym"
+PSEUDONYM, IS_FORGOTTEN = "_pseudonym", "_is_forgotten"
 _THRESHOLDS = {OutlierTest.iqr: 1.5, OutlierTest.zscore: 3.0}
 _RULE, _USER, _GROUP, _NUMBER, _TEXT, _COUNT = "_rule", "_user", "_group", "_number", "_text", "_count"
 _QUARTILES, _VALUES, _MODE, _TOTAL, _MEAN, _DEVIATION = (
@@ -43,8 +43,12 @@ class Group:
         return not self.is_of_users and self.value is None
 
     def columns(self, rows: DataFrame) -> tuple[Column, Column]:
-        """user_id and group_value of each row. A user goes by the pseudonym where the rows have one."""
+        """user_id and group_value of each row. A user goes by the pseudonym where the rows have one, the forgotten by
+        none.
+        """
         user = F.col(PSEUDONYM if PSEUDONYM in rows.columns else EVENTS.user_id) if self.is_of_users else F.lit("")
+        if self.is_of_users and IS_FORGOTTEN in rows.columns:
+            user = F.when(~F.col(IS_FORGOTTEN), user)
         return user, F.lit(WHOLE_BATCH) if self.value is None else self.value
 
 

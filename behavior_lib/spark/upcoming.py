@@ -12,6 +12,7 @@ from behavior_lib.evaluation.upcoming import Instants
 from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.models.objectives.upcoming import NEXT_TIME, NEXT_TYPE, NEXT_VALUE
 from behavior_lib.spark.collected import collect
+from behavior_lib.spark.values import exact_value
 from behavior_lib.tables import EVENTS, SEQUENCES
 
 _FIRST, _NEWEST, _COUNT, _TOTAL = "_first", "_newest", "_count", "_total"
@@ -35,8 +36,7 @@ def next_instants(
     )
     is_first = (micros == F.col(_FIRST)) & F.col(_NEWEST).isNotNull()
     instants = judged.where(later).join(bounds, EVENTS.user_id).where(is_first)
-    # Decimal: a sum of doubles depends on the order of its terms.
-    total = F.sum(F.coalesce(EVENTS.value, F.lit(0.0)).cast("decimal(38,9)")).cast("double")
+    total = F.coalesce(F.try_sum(exact_value()).cast("double"), F.lit(0.0))
     parts = instants.groupBy(EVENTS.user_id, EVENTS.event_type, _FIRST, _NEWEST)
     found = collect(parts.agg(F.count("*").alias(_COUNT), total.alias(_TOTAL)))
     ordered = found.sort_values([EVENTS.user_id, _COUNT, EVENTS.event_type], ascending=[True, False, True])

@@ -47,7 +47,11 @@ EVALUATIONS = TableSpec(
         Column("model_name", STRING, "registered model that was judged"),
         Column("model_version", INT, "its version"),
         Column("split", STRING, "validation or test"),
-        Column("method", STRING, "model, or the name of the baseline; of next_…: typical, own_typical, previous"),
+        Column(
+            "method",
+            STRING,
+            "model, champion (the one of then), or the name of the baseline; of next_…: typical, own_typical, previous",
+        ),
         Column(
             "metric",
             STRING,

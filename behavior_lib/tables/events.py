@@ -53,8 +53,18 @@ EVENTS_QUARANTINE = TableSpec(
     append_only=True,
     checks=(("counted", "n_rows >= 1 and size(rules) >= 1"),),
     columns=(
-        Column("row_hash", STRING, "SHA-256 of the raw row"),
-        Column("payload", STRING, "the raw row as JSON; null where the rule's policy is drop", nullable=True),
+        Column(
+            "row_hash",
+            STRING,
+            "SHA-256 of the raw row, of what is kept of it where ids are pseudonyms or people were forgotten",
+        ),
+        Column(
+            "payload",
+            STRING,
+            "the raw row as JSON, without plain user ids where they are pseudonyms; null where the rule's policy is"
+            " drop, and of forgotten users",
+            nullable=True,
+        ),
         Column("rules", array_of(STRING), "ids of all rules that the row broke, sorted"),
         Column("n_rows", LONG, "how many rows of the batch were equal to this one"),
         Column("source", STRING, "name of the source"),

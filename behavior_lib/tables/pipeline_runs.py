@@ -21,7 +21,12 @@ PIPELINE_RUNS = TableSpec(
         Column("batch_id", STRING, "the batch; null for jobs that take no batch", nullable=True),
         Column("started_at", TIMESTAMP, "UTC"),
         Column("finished_at", TIMESTAMP, "UTC"),
-        Column("status", STRING, "succeeded, unchanged (nothing new to do) or failed"),
+        Column(
+            "status",
+            STRING,
+            "succeeded, unchanged (nothing new to do), failed, stopped (asked to end, goes on later) or tried (dry"
+            " run)",
+        ),
         Column("rows_read", LONG, "raw rows; rows_read = accepted + duplicate + quarantined + late", nullable=True),
         Column("rows_accepted", LONG, "rows that became events", nullable=True),
         Column("rows_duplicate", LONG, "rows whose event was there already", nullable=True),

@@ -124,7 +124,7 @@ class Optimizer:
         named: dict[str, Tensor] = {}
         for name, parameter in self._dense.items():
             moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
-            own = {"step": torch.zeros(()), **moments}
+            own = {"step": torch.zeros((), device=parameter.device), **moments}  # where the fused kernel reads it
             self._adam.state[parameter] = own
             named |= {f"{key}.{name}": value for key, value in own.items()}
         return named

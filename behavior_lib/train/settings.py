@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,14 @@ class FitSettings:
     max_steps: int | None = None
     keeps_newest: bool = False
     origin: str | None = None
+
+    def ends_with(self, epochs: Sequence[EpochResult]) -> bool:
+        """Whether a run with these epochs, one at least, has no other: by their number, their steps, or patience."""
+        # Of equals the first, as in training.
+        best = epochs[-1] if self.keeps_newest else max(epochs, key=lambda epoch: epoch.validation_ndcg)
+        has_steps = self.max_steps is None or sum(epoch.steps for epoch in epochs) < self.max_steps
+        is_patient = len(epochs) - best.number <= self.patience
+        return not (len(epochs) < (self.stop_after or self.epochs) and has_steps and is_patient)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from behavior_lib.config.schema import TuneConfig
 from behavior_lib.errors import ConfigError, TrainingFailed
-from behavior_lib.train.settings import EpochResult, FitResult, RunSettings
+from behavior_lib.train.settings import EpochResult, FitResult, FitSettings, RunSettings
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.tracking import Tracker
 from behavior_lib.tune.runs import COMPLETE, FAILED, PRUNED, STATE, StudyRuns
@@ -21,7 +21,8 @@ class TrialRun:
 
     def __init__(self, attempt: Attempt, tracker: Tracker) -> None:
         self._attempt, self._tracker = attempt, tracker
-        self._k, self._epochs = 0, 0
+        self._fit: FitSettings | None = None
+        self._epochs: list[EpochResult] = []
 
     @property
     def number(self) -> int:
@@ -40,17 +41,18 @@ class TrialRun:
 
     def begin(self, settings: RunSettings, states: str) -> None:
         """The training that is about to start. states: where its states lie."""
-        self._k, self._epochs = settings.fit.k, settings.fit.epochs
+        self._fit = settings.fit
         self._tracker.parameters(settings)
         self._attempt.note_states(states)
 
     def epoch(self, result: EpochResult) -> None:
         """An epoch that ended, in order; one that an earlier run told counts once, one after the end not at all."""
-        if self.is_pruned:
+        if self.is_pruned or self._fit is None:
             return
         if not self._attempt.knows(result):
-            self._tracker.epoch(result, self._k)
-        self._attempt.report(result, is_last=result.number + 1 == self._epochs)
+            self._tracker.epoch(result, self._fit.k)
+        self._epochs.append(result)
+        self._attempt.report(result, is_last=self._fit.ends_with(self._epochs))
 
 
 Train = Callable[[TrialRun], FitResult]

@@ -48,8 +48,8 @@ class Between:
         return trial.suggest_float(key, self.low, self.high, log=self.log)
 
     def holds(self, value: Value) -> bool:
-        """By size."""
-        return not isinstance(value, str) and self.low <= value <= self.high
+        """By size; null has none."""
+        return value is not None and not isinstance(value, str) and self.low <= value <= self.high
 
 
 @dataclass(frozen=True)

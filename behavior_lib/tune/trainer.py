@@ -64,9 +64,11 @@ class Trainer:
             return self._launcher(settings, self._snapshot, self._counts, listen, should_stop)
 
 
-def subject_of(loaded: Loaded, space: Space, snapshot: Snapshot) -> str:
+def subject_of(loaded: Loaded, space: Space, snapshot: Snapshot, attributes: str = "") -> str:
     """What the values of trials follow from beside their parameters, as 12 hex digits: the space, what is fixed of the
     configuration, and the files of train and validation. A version that maintenance made has the same files.
+
+    attributes: hash of what is known of items, where it is read.
     """
     fixed = [*tunable(), *(f"{_JOB}.{name}" for name in _DECIDE), "evaluate.k", "seed"]
     values = {key: loaded.value(key) for key in fixed if key not in space.ranges}
@@ -75,5 +77,5 @@ def subject_of(loaded: Loaded, space: Space, snapshot: Snapshot) -> str:
         for split in (TRAIN, VALIDATION)
         for file in snapshot.files.get(split, ())
     ]
-    text = json.dumps([repr(space), values, files], sort_keys=True)
+    text = json.dumps([repr(space), values, files, *([attributes] if attributes else [])], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -26,7 +26,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 def test_jobs_and_configuration_lie_inside_the_package(wheel):
     packed = set(wheel.namelist())
-    for folder, kind in (("jobs", "*.py"), ("conf", "*.yaml")):
+    for folder, kind in (("jobs", "*.py"), ("conf", "*.*")):
         expected = {f"behavior_lib/{path.relative_to(ROOT)}" for path in (ROOT / folder).rglob(kind)}
         assert expected - packed == set()
     assert {name.split("/")[0] for name in packed} == {"behavior_lib", "behavior_lib-0.1.0.dist-info"}

@@ -5,11 +5,13 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from behavior_lib.cli import load_job
+from behavior_lib.errors import ConfigError
 from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import build_model, save_model
 from behavior_lib.registry import CHALLENGER, SOURCE, TAUGHT_BY, TRAIN_CUT, Registry
-from behavior_lib.tables import EVALUATIONS
+from behavior_lib.tables import EVALUATIONS, SEQUENCES
 from tests.jobs.small_source import TRAINING, YAML, failure, line
 
 pytestmark = [pytest.mark.spark, pytest.mark.distributed]
@@ -94,6 +96,18 @@ def test_what_follows_the_cut_of_training_alone_is_asked(shop, log, register):
     assert told == {"model", "popularity"}
 
 
+def test_a_run_that_cannot_begin_has_failed(shop, log, register, monkeypatch):
+    def missing(*told):
+        raise ConfigError("tensorboard is not installed")
+
+    assert shop.run("build_sequences", log, *EARLY)["exit_code"] == 0
+    monkeypatch.setattr(load_job("train"), "Board", missing)
+    told = shop.run("train", log, NAME, *TRAINING, *EARLY, "train.tensorboard=board")
+    assert failure(told) == (2, "tensorboard is not installed")
+    (run,) = register.client.search_runs([register.registry.experiment("behavior", "")])
+    assert run.info.status == "FAILED"
+
+
 def test_a_refit_is_compared_on_test_alone(shop, log, register):
     assert shop.run("build_sequences", log, *EARLY)["exit_code"] == 0
     register({TAUGHT_BY: "train"})
@@ -124,6 +138,10 @@ def test_versions_of_another_source_are_never_judged_here(shop, source, register
     assert failure(shop.run("embed", log, NAME)) == (3, f"{another} model encoder: {told}")
     warned = shop.run("train", log, NAME)["stderr"]  # there are no sequences yet
     assert "the champion of encoder is of source mall: evaluate will refuse this model" in warned
+    reported = shop.run("report", log, NAME, f"report.path={shop.root / 'report.html'}")
+    assert reported["exit_code"] == 0, reported["stderr"]
+    assert "the champion of encoder is of source mall: the report leaves it out" in reported["stderr"]
+    assert f"models:/{NAME.partition('=')[2]}@champion" not in (shop.root / "report.html").read_text()
     # Neither a challenger nor a champion: what it would win is the alias that the other source's jobs read.
     aliases = {"challenger": "2", "champion": "1"}
     for names in (aliases, {"challenger": "1", "champion": "2"}, {"challenger": "1"}, {"champion": "1"}):
@@ -135,3 +153,36 @@ def test_versions_of_another_source_are_never_judged_here(shop, source, register
         assert {alias: register.registry.resolve(alias) and alias for alias in aliases} == {
             alias: alias if alias in names else None for alias in aliases
         }
+
+
+def test_sequences_of_another_source_are_made_again_and_never_taken_for_ones_own(shop, register):
+    cuts, settings = ("split.validation=2017-05-03", "split.test=2017-05-05"), []
+    for name in ("shop", "mall"):
+        folder = shop.root / "raw" / name
+        folder.mkdir(parents=True)
+        days = (f"2017-05-0{day} 12:00:00" for day in range(1, 8))
+        (folder / "log.json").write_bytes(b"".join(line(user=f"{name}'s", time=day) for day in days))
+        text = YAML.replace("name: shop", f"name: {name}").replace("${paths.raw}", f"${{paths.raw}}/{name}")
+        (shop.root / f"{name}.yaml").write_text(text)
+        settings.append(f"source={shop.root / name}.yaml")
+        for job in ("ingest", "sessionize"):
+            assert shop.run(job, settings[-1])["exit_code"] == 0
+
+    def build(source):
+        told = shop.run("build_sequences", source, *cuts)
+        return told["status"], {row.user_id for row in shop.tables.read(SEQUENCES).collect()}
+
+    first, second = settings
+    assert build(first) == ("succeeded", {"shop's"})
+    assert build(second) == ("succeeded", {"mall's"})
+    # Neither has new events or another configuration than at its last build.
+    assert build(first) == ("succeeded", {"shop's"})
+    assert build(first) == ("unchanged", {"shop's"})
+    assert build(second) == ("succeeded", {"mall's"})
+    register({SOURCE: "shop"})
+    mend = "make those of shop, or give each source a warehouse of its own: behavior build_sequences"
+    refusal = 3, f"the newest build was another source's in sequences: 'mall'; {mend}"
+    for job in ("train", "tune", "evaluate", "compare"):
+        assert failure(shop.run(job, first, NAME, "compare.models=[1]", "compare.vectors=[int8]")) == refusal
+    told = shop.run("train", second, NAME, *TRAINING, "train.dry_run=true")
+    assert told["exit_code"] == 0, told["stderr"]

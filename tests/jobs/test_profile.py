@@ -115,6 +115,10 @@ def test_what_cannot_be_profiled_is_one_sentence(profile, tmp_path):
     assert told["error"].startswith("a source is a YAML file in --out: ")
     told = profile("--source", "complete_jurney")
     assert told["error"] == "unknown source: 'complete_jurney'; did you mean complete_journey?"
+    told = profile("--source", "web_access_log")
+    mend = "write its YAML by hand (docs/sources.md), or look at files by --input"
+    refusal = f"no profile is made of this format in source web_access_log: 'text'; {mend}"
+    assert (told["exit_code"], told["error"]) == (2, refusal)
     told = profile("--input", str(tmp_path / "nowhere"))
     assert told["error"] == f"no file with anything in it in {tmp_path / 'nowhere'}; check --source or --input"
     (tmp_path / "colours.csv").write_text("colour,weight\nred,1\nblue,2\n")

@@ -26,6 +26,7 @@ from behavior_lib.spark.report import Reader, item_of
 from behavior_lib.spark.report_users import along, stories
 from behavior_lib.tables import EVALUATIONS, EVENT_TYPES, EVENTS, ITEM_EMBEDDINGS, ITEMS, SEQUENCES, SESSIONS
 from tests.conftest import DATA
+from tests.jobs.small_source import line
 
 pytestmark = pytest.mark.spark
 
@@ -48,8 +49,8 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(spark, settings):
-    def run_job(name):
-        return execute(Job(name, load("test", name, settings)), load_job(name).run)
+    def run_job(name, *more):
+        return execute(Job(name, load("test", name, [*settings, *more])), load_job(name).run)
 
     return run_job
 
@@ -221,9 +222,22 @@ def test_the_job_writes_the_page_once_and_again_where_it_is_gone(run, trained, c
     assert "on the test split" in page
     assert [found.name for found in path.parent.glob("*report*")] == ["report.html"]
     assert run("report")["status"] == "unchanged"
+    assert [run("report", "evaluate.k=5")["status"], run("report")["status"]] == ["succeeded"] * 2
     path.unlink()
     assert run("report")["status"] == "succeeded"
     assert path.is_file()
+
+
+def test_a_batch_that_brought_no_event_is_told(shop, source):
+    setting, page = source(first_json=line()), shop.root / "report.html"
+    assert shop.run("ingest", setting)["rows"]["accepted"] == 1
+    words = ("report", setting, f"report.path={page}")
+    assert [shop.run(*words)["status"] for _ in range(2)] == ["succeeded", "unchanged"]
+    source(second_json=line(user=None))
+    assert shop.run("ingest", setting)["rows"]["quarantined"] == 1
+    assert "user_id_required" not in page.read_text(encoding="utf-8")
+    assert shop.run(*words)["status"] == "succeeded"
+    assert "user_id_required" in page.read_text(encoding="utf-8")
 
 
 def test_influences_stand_beside_the_events_of_a_log_that_has_not_moved_on():

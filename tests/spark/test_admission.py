@@ -5,6 +5,7 @@ from datetime import datetime
 import pytest
 from pyspark.sql import functions as F
 
+from behavior_lib.config.schema import SplitKind
 from behavior_lib.errors import ConfigError, DataRefused
 from behavior_lib.registry import SOURCE, TAUGHT_BY, TRAIN_CUT, Registered
 from behavior_lib.spark.admission import Admission, Cut, other_cut
@@ -32,6 +33,7 @@ def test_the_cut_of_sequences_is_that_of_their_rows(spark):
     assert found == [Cut(MAY), Cut(JUNE), Cut(None), None]
     assert [str(cut) for cut in found[:3]] == ["2017-05-01T00:00:00", "2017-06-01T06:30:00", "leave_one_out"]
     assert [Cut.learned_by(version(cut=cut)) for cut in found[:3]] == found[:3]
+    assert [Cut.at(JUNE, kind) for kind in (SplitKind["global"], SplitKind.leave_one_out)] == [Cut(JUNE), Cut(None)]
 
 
 def test_versions_of_the_source_with_an_earlier_cut_are_admitted():

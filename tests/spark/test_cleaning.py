@@ -73,6 +73,14 @@ def test_canonical_columns_and_the_event_id(read):
     assert row.event_id == expected
 
 
+def test_a_value_that_is_no_finite_number_is_null(read):
+    texts = ["1e308", "NaN", "Infinity", "-inf", "1e400", "-2", "many"]
+    rows = read(source(), *(line(item=text, value=text) for text in texts)).collect()
+    assert {row.item_id: row.value for row in rows} == {
+        "1e308": 1e308, "NaN": None, "Infinity": None, "-inf": None, "1e400": None, "-2": -2.0, "many": None,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("timezone_name", "text", "utc"),
     [

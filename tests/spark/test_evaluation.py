@@ -13,7 +13,7 @@ from behavior_lib.data.histories import Histories, unknown_times
 from behavior_lib.errors import ConfigError
 from behavior_lib.evaluation.baselines import ALS, DECAYED_OWN_FREQUENCY, EASE, OWN_FREQUENCY, POPULARITY
 from behavior_lib.inference.vocabulary import Vocabulary
-from behavior_lib.spark.evaluation import JudgedUsers, baselines, interactions
+from behavior_lib.spark.evaluation import JudgedUsers, baselines, interactions, judged_users
 from behavior_lib.spark.evidence import Evidence
 from behavior_lib.spark.factors import FACTORS, implicit_factors
 from behavior_lib.spark.schema import rows_frame
@@ -186,14 +186,37 @@ def test_vectors_of_a_model_stand_at_the_numbers_of_the_tables():
     assert found.is_cosine
 
 
+def test_users_of_leave_one_out_have_cuts_of_their_own(spark):
+    def row(user, day, held_out_id):
+        lists = {name: [3, 0] for name in (SEQUENCES.item_index, SEQUENCES.event_type, SEQUENCES.target_index)}
+        rest = {SEQUENCES.gap_seconds: [0, 0], SEQUENCES.value: [1.0, 0.0], SEQUENCES.length: 1, SEQUENCES.chunk_id: 0}
+        cut = {SEQUENCES.as_of: datetime(2017, 5, day, 12, tzinfo=UTC), SEQUENCES.held_out_id: held_out_id}
+        return {
+            SEQUENCES.user_id: user,
+            SEQUENCES.split: "test",
+            SEQUENCES.first_event_time: CUT.replace(tzinfo=UTC),
+            **lists,
+            **rest,
+            **cut,
+        }
+
+    own = judged_users(rows_frame(spark, SEQUENCES, [row("v", 9, "e2"), row("u", 2, "e1")]))
+    assert (own.is_leave_one_out, own.as_of) == (True, datetime(2017, 5, 9, 12))
+    assert [own.cut_of(place) for place in (0, 1)] == [datetime(2017, 5, 2, 12), datetime(2017, 5, 9, 12)]
+    shared = judged_users(rows_frame(spark, SEQUENCES, [row("v", 9, None), row("u", 9, None)]))
+    assert (shared.is_leave_one_out, shared.cut_of(0)) == (False, datetime(2017, 5, 9, 12))
+
+
 def test_what_is_left_out_is_told_and_the_gate_never_goes_without():
     told = []
     config = EvaluateConfig(gate=[POPULARITY], most_events=3)
     job = SimpleNamespace(config=SimpleNamespace(evaluate=config), progress=SimpleNamespace(warn=told.append))
-    tell_left_out(job, ())
+    tell_left_out(job, (), config.gate)
     assert told == []
-    tell_left_out(job, (EASE, DECAYED_OWN_FREQUENCY))
+    tell_left_out(job, (EASE, DECAYED_OWN_FREQUENCY), config.gate)
     assert told == ["ease, decayed_own_frequency are left out: there are more than 3 events (evaluate.most_events)"]
     config.gate.append(EASE)
     with pytest.raises(ConfigError, match=r"the gate needs ease, and there are more than 3 events .*; raise evaluate"):
-        tell_left_out(job, (EASE,))
+        tell_left_out(job, (EASE,), config.gate)
+    tell_left_out(job, (EASE,), ())  # of a split where no gate is
+    assert told[1:] == ["ease are left out: there are more than 3 events (evaluate.most_events)"]

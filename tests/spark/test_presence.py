@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from behavior_lib.config.source import SourceConfig
 from behavior_lib.errors import ConfigError
-from behavior_lib.spark.presence import PRESENT, absent_json_columns, with_presence
+from behavior_lib.spark.presence import PRESENT, absent_json_columns, named_in, with_array, with_presence
 from behavior_lib.spark.raw import read_raw
 from behavior_lib.spark.raw_files import RawFile
 
@@ -37,6 +37,14 @@ def absent(spark, folder: Path, of: SourceConfig, *rows: object) -> list[str]:
     masks = raw.agg(*(F.bit_or(name) for name in names)).first()
     assert len(masks) == 2
     return absent_json_columns(spark, of, raw, [file], list(masks))
+
+
+def test_names_are_found_in_any_case_and_elements_in_their_array():
+    assert named_in("lower(customerid) || 'Time'", ["CustomerID", "Time"]) == ["CustomerID"]
+    nested = SourceConfig(name="shop", format="json", path="unused", explode="Batch.events")
+    names = ["batch", "element", "events"]
+    assert named_in(with_array(nested, "element.user"), names) == ["batch", "element"]
+    assert named_in(with_array(nested, "owner"), names) == []
 
 
 def test_columns_without_a_value_are_absent_unless_a_row_has_the_name(spark, tmp_path: Path):

@@ -117,6 +117,9 @@ def test_the_rows_as_events(events):
     facts = event_facts(rows)
     assert (facts.first, facts.last) == ("2017-01-01 10:00:00", "2017-01-02 10:01:00.000001")
     assert facts.types == {"view": 4, "buy": 1}
+    # Rows without a type are for quarantine, and no type.
+    blank = (event("a", "2017-01-02", event_type=kind) for kind in (None, " "))
+    assert event_facts(rows.unionByName(events(*blank))).types == facts.types
     assert (facts.users, facts.per_user_median, facts.per_user_max, facts.busiest_day) == (2, 2.5, 4, 3)
     assert facts.per_user_p95 == pytest.approx(3.85)
     # A silence of exactly a minute lies up to it, one of a day and a microsecond past the day.

@@ -64,6 +64,13 @@ def test_csv_columns_are_taken_by_name_from_each_file(read):
     assert read.warned == []
 
 
+def test_marks_of_globs_in_a_name_stand_for_themselves(read):
+    files = {
+        f"{name}.csv": f"user,item,time,value\n{name},i,t,1\n" for name in ("a{b}", "export*", "export1", "export[1]")
+    }
+    assert [row[0] for row in read(source(schema=SCHEMA), files)] == ["a{b}", "export*", "export1", "export[1]"]
+
+
 def test_csv_without_a_schema_has_the_columns_of_all_files(read):
     files = {"a.csv": "user,time\nu1,t1\n", "b.csv": "time,shelf,user\nt2,007,u2\n"}
     assert read(source(), files) == [("u1", "t1", None, None), ("u2", "t2", "007", None)]

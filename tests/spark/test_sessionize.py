@@ -77,6 +77,14 @@ def test_the_sources_own_session_stands_above_the_gap(events):
     assert found == {"k1": 2, "k2": 1}
 
 
+def test_a_sum_that_no_decimal_holds_is_null(events):
+    frame = events(
+        *(event("u1", f"2017-01-01 10:00:0{n}", value=6e28) for n in (1, 2)), event("u2", "2017-01-01", value=6e28)
+    )
+    found = {row.user_id: row.value_sum for row in sessionize(frame, GAP, 0).collect()}
+    assert found == {"u1": None, "u2": 6e28}
+
+
 def test_a_gap_that_is_not_positive_is_refused(events):
     with pytest.raises(ConfigError, match="session_gap is not positive"):
         sessionize(events(event("u1", "2017-01-01 10:00:00")), timedelta(0), 0)

@@ -110,6 +110,11 @@ def test_cuts(config: SplitConfig, source: SourceSplit, expected: tuple[str, str
     assert tuple(str(cut.date()) for cut in found) == expected
 
 
+def test_cuts_with_an_offset_are_told_in_utc():
+    config = SplitConfig(validation="2017-11-01T00:00:00+02:00", test="2017-12-01T06:00:00Z")
+    assert cuts(config, SourceSplit(), datetime(2017, 12, 31)) == (datetime(2017, 10, 31, 22), datetime(2017, 12, 1, 6))
+
+
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [

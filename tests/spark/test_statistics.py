@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 from behavior_lib.config.source import OutlierTest, RuleConfig, SourceConfig
 from behavior_lib.errors import ConfigError
 from behavior_lib.spark.schema import rows_frame
-from behavior_lib.spark.statistics import PSEUDONYM, WHOLE_BATCH, measure, wanted_statistics
+from behavior_lib.spark.statistics import IS_FORGOTTEN, PSEUDONYM, WHOLE_BATCH, measure, wanted_statistics
 from behavior_lib.tables import EVENTS
 from tests.spark.conftest import event
 
@@ -54,6 +54,13 @@ def test_fences_and_fillings_are_those_of_numpy_in_one_pass(sound):
     assert len(found) == 5
     plan = measure(sound, wanted_statistics(of))._jdf.queryExecution().executedPlan().treeString()
     assert plan.count("Generate explode") == 1
+
+
+def test_nothing_is_kept_under_the_name_of_who_was_forgotten(sound):
+    of = source(RuleConfig(id="sigma", outlier=OutlierTest.zscore, column="value", by="user_id"), value="median")
+    marked = measured(sound.withColumn(IS_FORGOTTEN, F.col(EVENTS.user_id) == "u0"), of)
+    assert marked == {key: told for key, told in measured(sound, of).items() if key[1] != "u0"}
+    assert {key[1] for key in marked} == {"", "u1"}
 
 
 def test_the_order_of_the_rows_changes_no_bit(sound):

@@ -39,6 +39,13 @@ def test_only_the_matrices_of_layers_decay():
     assert (decays["weight_decay"], others["weight_decay"], len(others["params"])) == (0.1, 0.0, 4)
 
 
+def test_the_counts_of_steps_lie_where_the_weights_do():
+    """The fused kernel reads them there; `meta` stands for any device that is not the processor."""
+    kept = Optimizer(nn.Linear(1, 1, device="meta"), SETTINGS).tensors()
+    steps = {name: tensor.device.type for name, tensor in kept.items() if name.startswith("step.")}
+    assert steps == {"step.weight": "meta", "step.bias": "meta"}
+
+
 def stepped(settings, gradients):
     """A model with one weight that began at 1, its optimizer, and the weight after each step."""
     model = nn.Linear(1, 1, bias=False)

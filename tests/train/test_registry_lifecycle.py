@@ -7,7 +7,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from behavior_lib.errors import DataRefused, GateNotPassed
+from behavior_lib.errors import ConfigError, DataRefused, GateNotPassed
 from behavior_lib.evaluation.baselines import Popularity
 from behavior_lib.evaluation.judge import CHAMPION, MODEL, Verdict, rank_methods
 from behavior_lib.inference.encoder import BUNDLE_FILES, Encoder
@@ -16,7 +16,7 @@ from behavior_lib.inference.raw import to_histories
 from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import FAMILIES, build_model, save_model
-from behavior_lib.registry import CHALLENGER, Registry
+from behavior_lib.registry import CHALLENGER, Registry, may_hold_a_secret
 from tests.encoders_example import objectives_of
 
 VOCABULARY = Vocabulary.from_pairs([(f"item {index}", index) for index in range(3, 12)], [("buy", 3)])
@@ -85,6 +85,22 @@ def test_experiment_is_made_once_where_the_configuration_says(tracking_uri, tmp_
     run = MlflowClient(tracking_uri).create_run(made)
     MlflowClient(tracking_uri).log_text(run.info.run_id, "hello", "note.txt")
     assert [path.read_text() for path in (tmp_path / "my files").rglob("note.txt")] == ["hello"]
+
+
+def test_an_address_that_mlflow_does_not_take_is_told_without_its_password():
+    with pytest.raises(
+        ConfigError, match=r"^MLflow does not take the address in mlflow\.tracking_uri; \w+: give "
+    ) as error:
+        Registry("postgres://mlflow:secret@host/mlflow", "any")
+    assert "secret" not in str(error.value)
+
+
+def test_addresses_with_a_place_for_a_password_are_not_shown():
+    hidden = ["postgresql://me:secret@host/x", "postgresql:///x?password=secret"]
+    assert [may_hold_a_secret(address) for address in [*hidden, "sqlite:///var/mlflow.db", "http://host:5000"]] == [
+        *(True, True),
+        *(False, False),
+    ]
 
 
 def test_a_run_has_one_version(registry, register):

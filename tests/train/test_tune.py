@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -12,9 +13,9 @@ from behavior_lib.registry import Registry
 from behavior_lib.train.settings import EpochResult, FitResult
 from behavior_lib.train.store import FolderStore
 from behavior_lib.tune.runs import StudyRuns
-from behavior_lib.tune.search import Search
+from behavior_lib.tune.search import Search, TrialRun
 from behavior_lib.tune.space import Between, OneOf, Space
-from behavior_lib.tune.study import Best, Study
+from behavior_lib.tune.study import Attempt, Best, Study
 from tests.train.test_tracking import SETTINGS as RUN
 
 EPOCHS = 3
@@ -182,6 +183,27 @@ def test_a_trial_below_the_median_of_five_is_pruned_at_that_epoch(shop):
     assert shop.epochs_in_mlflow(trials[5]) == [(0, 0.29)]
     assert shop.epochs_in_mlflow(trials[6]) == [(0, 0.3), (1, 0.2), (2, 0.1)]
     assert shop.said[-3] == "trial 5: pruned"
+
+
+@pytest.mark.parametrize(
+    ("change", "last"),
+    [
+        ({"stop_after": 2}, 2),
+        ({"max_steps": 5}, 2),
+        ({"patience": 1}, 2),
+        ({}, 3),
+        ({"patience": 1, "keeps_newest": True}, 3),
+    ],
+)
+def test_the_pruner_is_not_asked_after_the_epoch_that_training_ends_with(shop, monkeypatch, change, last):
+    """Of three epochs of three steps, of which the first is the best."""
+    asked, fit = [], replace(SETTINGS.fit, **{"epochs": 3, "patience": 3, **change})
+    run = TrialRun(shop.study().next(), SimpleNamespace(parameters=lambda told: None, epoch=lambda result, k: None))
+    monkeypatch.setattr(Attempt, "report", lambda attempt, result, is_last: asked.append(is_last))
+    run.begin(replace(SETTINGS, fit=fit), "states")
+    for number, ndcg in enumerate((0.3, 0.2, 0.1)[:last]):
+        run.epoch(EpochResult(number, 2.0, ndcg, 1.0, 9.0, 3))
+    assert asked == [False] * (last - 1) + [True]
 
 
 def tell(attempt, curve):

@@ -110,8 +110,8 @@ def test_choices_that_do_not_fit_together_are_told(table, tmp_path):
 def test_a_study_is_of_its_space_its_files_and_what_is_fixed(table, tmp_path):
     path, snapshot = table
 
-    def subject(*more, space=SPACE, files=snapshot):
-        return subject_of(loaded(tmp_path, *more).for_job("train"), space, files)
+    def subject(*more, space=SPACE, files=snapshot, attributes=""):
+        return subject_of(loaded(tmp_path, *more).for_job("train"), space, files, attributes)
 
     same = subject()
     assert len(same) == 12
@@ -122,6 +122,7 @@ def test_a_study_is_of_its_space_its_files_and_what_is_fixed(table, tmp_path):
         subject("train.workers=3"),
         subject("seed=4"),
         subject("evaluate.k=5"),
+        subject(attributes="what is known of items"),
         subject(space=Space({"train.learning_rate": Between(0.001, 0.2)})),
         subject(space=Space({"train.learning_rate": OneOf((0.001, 0.1))})),
     ]
@@ -129,4 +130,4 @@ def test_a_study_is_of_its_space_its_files_and_what_is_fixed(table, tmp_path):
     assert subject(files=Snapshot.resolve(str(path), version)) == same  # the test split has no say
     version = write(path, frame(histories([[4, 5]], 12), "train"))
     others.append(subject(files=Snapshot.resolve(str(path), version)))
-    assert len({same, *others}) == 8
+    assert len({same, *others}) == 9

@@ -20,11 +20,18 @@ from benchmarks import encoders, optimizer
 from benchmarks.cluster import content
 from benchmarks.duck_log import GENERATED, DuckLog, difference
 from benchmarks.eventlog import between, disturbance, heaviest, read_stages, shuffled, worst_skew
-from benchmarks.oracle import differences, out_of_order
+from benchmarks.oracle import differences, out_of_order, parse
 from benchmarks.processes import ProcessTree, kill_tree, run_cold
 
 # Another customer's row with the same key is a conflict.
 WITHOUT_CUSTOMER = dataclasses.replace(GENERATED, key=("request", "occurred_at"))
+
+
+def test_an_oracle_that_compares_nothing_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--no-complete-journey"])
+    assert "nothing to compare: give --online-retail FOLDER" in capsys.readouterr().err
+    assert not parse(["--no-complete-journey", "--online-retail", "days"]).complete_journey
 
 
 def task(stage: int, milliseconds: int, written: int = 0, failed: bool = False, cpu: int = 1) -> dict:

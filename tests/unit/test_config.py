@@ -51,6 +51,13 @@ def test_a_wrong_override_is_one_sentence(override: str, sentence: str):
     assert error.value.exit_code == 2
 
 
+def test_a_digest_is_of_sections_and_of_single_keys():
+    plain, other = load("local", None, []), load("local", None, ["evaluate.k=5"])
+    assert plain.digest("model") == other.digest("model")
+    assert plain.digest("model", "evaluate.k") != other.digest("model", "evaluate.k")
+    assert plain.digest("evaluate.most_events") == other.digest("evaluate.most_events")
+
+
 def test_text_stays_text():
     config = load("local", overrides=["run.batch_id=0010", "split.test=2011-01-05"]).config
     assert (config.run.batch_id, config.split.test) == ("0010", "2011-01-05")
@@ -199,6 +206,11 @@ def test_a_source_is_read_with_its_defaults(tmp_path: Path):
             "key:",
             "rules: [{id: a, keep_if: x, else: clip}]\nkey:",
             "only range and outlier can clip in rule a of source shop.yaml: 'keep_if'",
+        ),
+        (
+            "key:",
+            "rules: [{id: a, range: [1, 9], column: item_id}]\nkey:",
+            "range needs a column of numbers in rule a of source shop.yaml: 'item_id'; value is one",
         ),
     ],
 )

@@ -102,6 +102,9 @@ def test_an_unlimited_container_has_the_memory_of_its_machine(tmp_path):
 def test_the_limit_of_a_container_counts(tmp_path):
     limited = memory(tmp_path, 64, 60, max=str(8 * GIB), current=str(2 * GIB))
     assert machine.look_at_memory(*limited) == "6.0 GiB available of 8.0"
+    # Half of what it uses is files that were read once.
+    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {GIB}\n")
+    assert machine.look_at_memory(*limited) == "7.0 GiB available of 8.0"
 
 
 def test_too_little_memory(tmp_path):

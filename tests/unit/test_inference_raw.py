@@ -67,6 +67,12 @@ def test_absent_columns_and_null_cells_are_unknown_types_and_zeros():
     assert convert(item_id=[["apple"]]).event_type.tolist() == [[2, 0, 0, 0]]
 
 
+def test_values_are_finite_as_those_of_sequences_are():
+    values = convert(item_id=[["apple"] * 4], value=[[float("nan"), float("inf"), -1e39, 2.5]]).value
+    most = np.finfo(np.float32).max
+    assert values.tolist() == [[0.0, most, -most, 2.5]]
+
+
 def test_a_gap_too_long_for_32_bits_is_the_longest_one():
     assert convert(item_id=[["apple"] * 2], event_time=[[0, 10**17]]).gap_seconds[0, 1] == 2**31 - 1
 

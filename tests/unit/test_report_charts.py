@@ -77,6 +77,22 @@ def test_the_best_epoch_is_the_lowest_loss_and_the_highest_validation():
     assert loss.path == "M0.0 0.0 L50.0 50.0 L100.0 100.0"
 
 
+@pytest.mark.parametrize(
+    ("losses", "texts"),
+    [
+        ((7.9, 7.0), ["7.00", "7.25", "7.50", "7.75", "8.00"]),
+        ((0.15, 0.06), ["0.050", "0.075", "0.100", "0.125", "0.150"]),
+        ((10.0, 0.5), ["0.0", "2.5", "5.0", "7.5", "10.0"]),
+        ((80.0, 0.0), ["0", "20", "40", "60", "80"]),
+    ],
+)
+def test_the_labels_of_an_axis_are_its_places(losses, texts):
+    line = charts.training([Epoch(n, loss, None) for n, loss in enumerate(losses)], "loss", "Loss")
+    assert [tick.text for tick in line.y_ticks] == texts
+    low, high = float(texts[0]), float(texts[-1])
+    assert [tick.at for tick in line.y_ticks] == [pytest.approx(100 * (float(t) - low) / (high - low)) for t in texts]
+
+
 def test_epochs_without_a_figure_are_left_out():
     assert charts.training([Epoch(1, None, 0.1), Epoch(2, float("nan"), 0.2)], "loss", "Loss") is None
     line = charts.training([Epoch(1, 0.5, None)], "loss", "Loss")

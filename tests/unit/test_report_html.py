@@ -121,6 +121,14 @@ def test_a_losing_model_is_shown_as_losing():
     assert "The model does not win on the test split" in text_of(page)
 
 
+def test_a_refit_is_said_to_be_its_newest_epoch():
+    told = example()
+    assert "the registered model is the epoch with the best validation figure." in text_of(render(told))
+    refit = text_of(render(replace(told, model=replace(told.model, is_refit=True))))
+    assert "the registered model is a refit: its newest epoch, which has learned from what validation asks." in refit
+    assert "the epoch with the best validation figure" not in refit
+
+
 def test_before_anything_has_run_every_section_says_so():
     page = render(ReportData("shop", NOW))
     outline, shown = Outline(page), text_of(page)

@@ -57,6 +57,7 @@ def test_what_a_space_holds():
     assert space.holds({"model.layers": 3, "train.start": "random"})
     assert not space.holds({"model.layers": 4, "train.start": "random"})
     assert not space.holds({"model.layers": 3, "train.start": "cooccurrence"})
+    assert not Space({"train.max_steps": Between(500, 2000)}).holds({"train.max_steps": None})
 
 
 def test_only_what_decides_what_is_learned_can_vary():
