@@ -119,7 +119,9 @@ def write_page(page: Path, told: Mapping[str, Any], argv: Sequence[str], budget:
 
 def section(data: str, found: Mapping[str, Any], argv: Sequence[str], budget: float) -> list[str]:
     """The lines of one data set: how it was run, the finals, and the candidates."""
-    run = f"`python -m benchmarks quality {shlex.join(argv)}`, {time.strftime('%Y-%m-%d')}, {processor()}"
+    # Where files lie on this machine is nobody's business.
+    words = shlex.join(Path(word).name if Path(word).is_absolute() else word for word in argv)
+    run = f"`python -m benchmarks quality {words}`, {time.strftime('%Y-%m-%d')}, {processor()}"
     tables = (
         as_markdown(data, found[METHODS]),
         budget_table(data, budget, [Candidate(**each) for each in found[BAKE_OFF]]),

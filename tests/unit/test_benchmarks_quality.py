@@ -256,7 +256,7 @@ def test_the_page_has_new_tables_between_its_marks_and_a_new_last_line(tmp_path)
     page = tmp_path / "quality.md"
     page.write_text(PAGE)
     told = {"shop": {**best(RUNS), "methods": RUNS, "bake_off": [asdict(candidate("gru", 0.4))]}}
-    write_page(page, told, ["--reviews", "my file"], 30.0)
+    write_page(page, told, ["--reviews", "/data/my file"], 30.0)
     begin, end = (f"<!-- {place} of what make bench-quality wrote: shop -->\n" for place in ("begin", "end"))
     head, _, rest = page.read_text().partition(begin)
     written, _, prose = rest.partition(end)
