@@ -122,11 +122,8 @@ def section(data: str, found: Mapping[str, Any], argv: Sequence[str], budget: fl
     # Where files lie on this machine is nobody's business.
     words = shlex.join(Path(word).name if Path(word).is_absolute() else word for word in argv)
     run = f"`python -m benchmarks quality {words}`, {time.strftime('%Y-%m-%d')}, {processor()}"
-    tables = (
-        as_markdown(data, found[METHODS]),
-        budget_table(data, budget, [Candidate(**each) for each in found[BAKE_OFF]]),
-    )
-    return [run, "", *tables[0], "", *tables[1], ""]
+    candidates = [Candidate(**each) for each in found[BAKE_OFF]]
+    return [run, "", *as_markdown(data, found[METHODS]), "", *budget_table(data, budget, candidates), ""]
 
 
 def processor() -> str:

@@ -151,8 +151,8 @@ def _register(
     registry = Registry(mlflow.tracking_uri, job.config.fine_tune.register_as)
     experiment = registry.experiment(mlflow.experiment, mlflow.artifacts)
     # What the encoder has learned from, the new version has too.
-    inherited = {name: model.tags[name] for name in (TAUGHT_BY, TRAIN_CUT) if name in model.tags}
-    known = inherited if model.is_of(job.source.name) else {}
+    told = (TAUGHT_BY, TRAIN_CUT) if model.is_of(job.source.name) else ()
+    known = {name: model.tags[name] for name in told if name in model.tags}
     tags = {**made_of, **known, SOURCE: job.source.name, START_MODEL: f"{model.name}/{model.version}"}
     tracker = Tracker(mlflow.tracking_uri, experiment, {**tags, "job_run_id": job.run_id})
     tracker.values({f"fine_tune.{key}": value for key, value in asdict(settings).items()})

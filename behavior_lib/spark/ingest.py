@@ -10,7 +10,7 @@ from functools import reduce
 from operator import or_
 
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame, Observation, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from behavior_lib.config.schema import PrivacyConfig
@@ -31,7 +31,7 @@ from behavior_lib.spark.raw import read_raw
 from behavior_lib.spark.rules import CONFLICT
 from behavior_lib.spark.session import session_settings
 from behavior_lib.spark.tables import Tables
-from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE
+from behavior_lib.tables import EVENTS, EVENTS_QUARANTINE, TableSpec
 
 _REJECTED, _CONFLICTS = 1, 2
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -207,11 +207,8 @@ class BatchIngest:
         """How many rows of a batch lie in the quarantine: an earlier run left them, or a rebuild while the batch was
         half done. All of them were written in one commit.
         """
-        own = (F.col(EVENTS_QUARANTINE.batch_id) == batch.batch_id) & (
-            F.col(EVENTS_QUARANTINE.source) == self._source.name
-        )
-        is_conflict = F.array_contains(EVENTS_QUARANTINE.rules, CONFLICT)
-        rows = self._tables.read(EVENTS_QUARANTINE).where(own & (is_conflict == (number == _CONFLICTS)))
+        is_asked = F.array_contains(EVENTS_QUARANTINE.rules, CONFLICT) == (number == _CONFLICTS)
+        rows = self._tables.read(EVENTS_QUARANTINE).where(self._is_of(batch, EVENTS_QUARANTINE) & is_asked)
         return int((rows.agg(F.sum(EVENTS_QUARANTINE.n_rows)).first() or (None,))[0] or 0)
 
     def _marked(self, judged: DataFrame, raw: DataFrame, batch: Batch, counts: _Judged) -> DataFrame:
@@ -225,8 +222,7 @@ class BatchIngest:
 
     def _searched(self, raw: DataFrame, batch: Batch, counts: _Judged) -> DataFrame:
         """The part of the log in which an event of the batch may stand already."""
-        is_own = (F.col(EVENTS.source) == self._source.name) & (F.col(EVENTS.batch_id) == batch.batch_id)
-        earlier = self._tables.read(EVENTS).where(~is_own)
+        earlier = self._tables.read(EVENTS).where(~self._is_of(batch, EVENTS))
         if self._original is not None:
             others = self._original.read(EVENTS).where(F.col(EVENTS.source) != self._source.name)
             earlier = earlier.unionByName(others)
@@ -280,9 +276,13 @@ class BatchIngest:
             self._set_aside(rows.join(found, identity, "left_semi"), batch, _CONFLICTS)
 
     def _stored(self, batch: Batch, counts: _Judged) -> int:
-        own = (F.col(EVENTS.batch_id) == batch.batch_id) & (F.col(EVENTS.source) == self._source.name)
+        own = self._is_of(batch, EVENTS)
         days = F.col(EVENTS.event_date).between(F.lit(min(counts.days)), F.lit(max(counts.days)))
         return self._tables.read(EVENTS).where(days & own).count()
+
+    def _is_of(self, batch: Batch, spec: TableSpec) -> Column:
+        """Whether a row of the table was brought by the batch."""
+        return (F.col(spec.source) == self._source.name) & (F.col(spec.batch_id) == batch.batch_id)
 
     def _writer(self, batch: Batch) -> str:
         return f"ingest/{self._source.name}/{batch.batch_id}"

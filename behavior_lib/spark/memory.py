@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from behavior_lib.config.source import SourceConfig
@@ -32,8 +32,7 @@ class StatisticsMemory:
         """
         if not self._wanted:
             return None
-        own = (F.col(STATISTICS.source) == self._source.name) & (F.col(STATISTICS.batch_id) == batch.batch_id)
-        kept = self._tables.pinned(STATISTICS).where(own).drop(STATISTICS.source, STATISTICS.batch_id)
+        kept = self._tables.pinned(STATISTICS).where(self._is_own(batch)).drop(STATISTICS.source, STATISTICS.batch_id)
         marker = kept.where(F.col(STATISTICS.rule_id) == _MEASURED).select(STATISTICS.definition).first()
         known = set() if marker is None else set(json.loads(marker[0]))
         found = kept.where(F.col(STATISTICS.definition).isin([s.definition for s in self._wanted]))
@@ -63,5 +62,8 @@ class StatisticsMemory:
 
     def _is_kept(self, tables: Tables, batch: Batch) -> bool:
         """By an earlier run, or by a rebuild while the batch was half done."""
-        own = (F.col(STATISTICS.source) == self._source.name) & (F.col(STATISTICS.batch_id) == batch.batch_id)
-        return not tables.read(STATISTICS).where(own & (F.col(STATISTICS.rule_id) == _MEASURED)).isEmpty()
+        is_marker = F.col(STATISTICS.rule_id) == _MEASURED
+        return not tables.read(STATISTICS).where(self._is_own(batch) & is_marker).isEmpty()
+
+    def _is_own(self, batch: Batch) -> Column:
+        return (F.col(STATISTICS.source) == self._source.name) & (F.col(STATISTICS.batch_id) == batch.batch_id)

@@ -47,6 +47,11 @@ def named_in(expression: str, raw_columns: Sequence[str]) -> list[str]:
     return [name for name in raw_columns if re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", bare, re.IGNORECASE)]
 
 
+def personal_columns(source: SourceConfig, raw_columns: Sequence[str]) -> list[str]:
+    """The raw columns that hold ids of users; what an element is taken from holds those of its neighbours too."""
+    return named_in(with_array(source, source.columns[EVENTS.user_id]), raw_columns)
+
+
 def needed_columns(source: SourceConfig, schema: StructType) -> list[list[str]]:
     """What a file must have, of each list at least one column.
 

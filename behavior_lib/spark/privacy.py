@@ -14,7 +14,7 @@ from behavior_lib.config.source import SourceConfig
 from behavior_lib.privacy.keys import EVENT, FORGOTTEN, ROW, Key, Keyring
 from behavior_lib.spark.canonical import RAW
 from behavior_lib.spark.clean import BROKEN, DROPPED, PAYLOAD
-from behavior_lib.spark.presence import named_in, with_array
+from behavior_lib.spark.presence import personal_columns
 from behavior_lib.spark.pseudonyms import BatchKeys, KeyRegister, keyed_hash, with_keys
 from behavior_lib.spark.raw_files import UNREADABLE
 from behavior_lib.spark.statistics import IS_FORGOTTEN, PSEUDONYM
@@ -169,8 +169,7 @@ class BatchPrivacy:
         if self.keys is None:
             return rows
         raw_columns = rows.select(f"{RAW}.*").columns
-        # An element's array, or what it is made of, holds the ids of its neighbours too.
-        personal = named_in(with_array(self.source, self.source.columns[EVENTS.user_id]), raw_columns)
+        personal = personal_columns(self.source, raw_columns)
         kept = [F.col(RAW)[name].alias(name) for name in raw_columns if name not in personal]
         added = (F.col(_USER).alias(PAYLOAD_USER), F.col(_EVENT).alias(PAYLOAD_EVENT))
         return rows.withColumn(RAW, F.struct(*kept, *added))

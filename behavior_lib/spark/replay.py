@@ -23,7 +23,7 @@ from behavior_lib.spark.elements import NO_ELEMENT
 from behavior_lib.spark.ingest import as_events
 from behavior_lib.spark.ledger import RowCounts
 from behavior_lib.spark.memory import StatisticsMemory
-from behavior_lib.spark.presence import is_marker, named_in, with_array
+from behavior_lib.spark.presence import is_marker, named_in, personal_columns, with_array
 from behavior_lib.spark.privacy import Privacy
 from behavior_lib.spark.raw import read_raw
 from behavior_lib.spark.raw_files import UNREADABLE
@@ -152,11 +152,10 @@ class QuarantineReplay:
         """Raises DataRefused where a rule, or another column than the user's, asks for what pseudonyms took away."""
         ids = (EVENTS.user_id, EVENTS.event_id)
         asking = [rule.id for rule in self._source.rules if rule.column in ids or named_in(rule.keep_if or "", ids)]
-        columns = self._source.columns
-        personal = set(named_in(with_array(self._source, columns[EVENTS.user_id]), raw_columns))
+        personal = set(personal_columns(self._source, raw_columns))
         asking += [
             name
-            for name, expression in columns.items()
+            for name, expression in self._source.columns.items()
             if name not in ids and personal & set(named_in(with_array(self._source, expression), raw_columns))
         ]
         if asking:

@@ -119,8 +119,7 @@ class _Trainer:
 
     def _run(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
         progress, settings = self.progress, self._settings
-        epochs = min(settings.stop_after or settings.epochs, len(self._steps))
-        while progress.epoch < epochs and progress.epoch - progress.best <= settings.patience:
+        while progress.epoch < len(self._steps) and settings.goes_on(progress.epoch, progress.best):
             if self._epoch(should_stop, tick):
                 return True
             with self._optimizer.averaged():

@@ -68,9 +68,12 @@ class FitSettings:
         """Whether a run with these epochs, one at least, has no other: by their number, their steps, or patience."""
         # Of equals the first, as in training.
         best = epochs[-1] if self.keeps_newest else max(epochs, key=lambda epoch: epoch.validation_ndcg)
-        has_steps = self.max_steps is None or sum(epoch.steps for epoch in epochs) < self.max_steps
-        is_patient = len(epochs) - best.number <= self.patience
-        return not (len(epochs) < (self.stop_after or self.epochs) and has_steps and is_patient)
+        is_used_up = self.max_steps is not None and sum(epoch.steps for epoch in epochs) >= self.max_steps
+        return is_used_up or not self.goes_on(len(epochs), best.number)
+
+    def goes_on(self, done: int, best: int) -> bool:
+        """Whether another epoch follows so many, of which the one of that number was the best; steps may end it too."""
+        return done < (self.stop_after or self.epochs) and done - best <= self.patience
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,7 @@ def test_successors_are_counted_once_for_all_and_change_no_training(tmp_path, mo
     for name in ("mean", "gru"):
         config = load("local", None, [*SMALL, *bake_off.ALONE, f"model.name={name}", "train.epochs=2"]).config
         run = plan(config, counts, tmp_path / name)
+        torch.set_num_threads(run.fit.threads)  # as a rank does: other threads round otherwise
         own = counted.built(run, snapshot, counts)
         fit(own, snapshot, run.fit, SingleProcess(), Silent(), FolderStore(str(tmp_path / f"{name}-own")))
         store = FolderStore(run.checkpoints_of(snapshot))
