@@ -86,6 +86,7 @@ DATA: dict[str, DataSet] = {
             "model.dropout=0.8",
             "train.batch_size=128",
             "train.epochs=4",
+            "train.learning_rate=0.005",
         ),
     ),
 }

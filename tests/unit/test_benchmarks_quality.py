@@ -25,6 +25,7 @@ from behavior_lib.train.worker import train_rank
 from benchmarks import bake_off, quality
 from benchmarks.bake_off import Candidate, candidates
 from benchmarks.quality import (
+    DATA,
     all_baselines,
     finalists,
     leads_of,
@@ -79,6 +80,17 @@ def test_a_lead_has_the_paired_error():
 def test_the_baseline_that_spark_computes_is_asked_for_too():
     names = [*load("local").config.evaluate.baselines, "als"]
     assert load("local", None, [all_baselines()]).config.evaluate.baselines == names
+
+
+def test_no_environment_changes_how_long_and_how_fast_the_contest_learns():
+    told = {
+        name: [each for each in data.training if each.startswith(("train.epochs", "train.learning_rate"))]
+        for name, data in DATA.items()
+    }
+    assert told == {
+        "complete_journey": ["train.epochs=1", "train.learning_rate=0.01"],
+        "reviews": ["train.epochs=4", "train.learning_rate=0.005"],
+    }
 
 
 def test_a_name_of_a_model_says_its_objectives_too():
