@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,35 +20,32 @@ import duckdb
 import numpy as np
 import torch
 from deltalake import DeltaTable
+from torch import Tensor
 
 from behavior_lib.config import Config, load
+from behavior_lib.config.train import StartName
 from behavior_lib.data.attributes import number_values
 from behavior_lib.data.item_graph import Graph
-from behavior_lib.data.loader import Loader
 from behavior_lib.data.snapshot import Snapshot, TrainCounts, count_train
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import SequenceModel
-from behavior_lib.models.build import load_model
 from behavior_lib.models.encoders import ENCODERS, looks_both_ways, reads_graph
 from behavior_lib.models.objectives.chosen import OBJECTIVES
 from behavior_lib.models.successors import SuccessorCounts
 from behavior_lib.tables import ITEM_GRAPH, ITEMS, SEQUENCES
-from behavior_lib.tables.sequences import TEST, TRAIN
+from behavior_lib.tables.sequences import TRAIN
 from behavior_lib.train.communicator import SingleProcess
 from behavior_lib.train.loop import fit
 from behavior_lib.train.messages import Silent
 from behavior_lib.train.plan import plan
-from behavior_lib.train.settings import EpochResult, RunSettings
+from behavior_lib.train.settings import EpochResult, FitSettings, RunSettings
+from behavior_lib.train.start import cooccurrence_vectors
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.successors import count_successors
 from behavior_lib.train.trial import built, estimate
-from behavior_lib.train.validation import ndcg_by_user, rows_at_once
 from benchmarks.jobs import say, scratch
 
 ALONE = ("train.communicator=single", "train.threads=1")
-TRIED_WITH = ("mean", "transformer")  # every objective beside the next item, on the cheapest encoder and the usual one
-RECURRENT = "lstm"
-DECODED = ("reconstruction", "variational")  # objectives whose decoder is an LSTM, and so tried with its encoder too
 WITHOUT_PATHS = "without_paths"
 TRIED = 25  # batches that tell what a step takes: rows of like length are in one, so a few tell little
 
@@ -55,8 +53,8 @@ TRIED = 25  # batches that tell what a step takes: rows of like length are in on
 @dataclass(frozen=True)
 class Candidate:
     """One model of the contest, trained. name: see `candidates`. epochs: passes over train that fitted into the budget.
-    kept: those after which it was best. cpu_seconds: what its steps took. validation, test: mean NDCG@k. error: of that
-    on test, over users.
+    kept: those after which it was best. cpu_seconds: what its steps took. validation: mean NDCG@k. Nobody is judged on
+    test here: what validation chooses is, with several seeds.
     """
 
     name: str
@@ -64,8 +62,6 @@ class Candidate:
     kept: float
     cpu_seconds: float
     validation: float
-    test: float
-    error: float
 
 
 class Clock(Silent):
@@ -92,17 +88,19 @@ class Clock(Silent):
         return self._seconds * self._done / max(1, self._timed)
 
 
-def candidates() -> list[str]:
-    """Names as `--models` has them: every encoder alone, every encoder without the paths, and with each objective that
-    it can be asked for the two of TRIED_WITH, what looks both ways, and the decoded ones with a recurrent encoder.
+@cache
+def candidates() -> tuple[str, ...]:
+    """Names as `--models` has them: every encoder alone, with each objective that it can be asked for beside its own,
+    and without the paths.
     """
     encoders = [name for name in ENCODERS if name != "transformer_repeat"]
-    pairs = [f"{name}+{objective}" for name in TRIED_WITH for objective in OBJECTIVES]
-    for name in filter(looks_both_ways, encoders):
+    pairs = []
+    for name in encoders:
         own = load("local", None, [f"model.name={name}"]).config.model.objectives
-        pairs += [f"{name}+{each}" for each, what in OBJECTIVES.items() if not (what.needs_causal or own.get(each))]
-    pairs += [f"{RECURRENT}+{objective}" for objective in DECODED]
-    return [*encoders, *pairs, *(f"{WITHOUT_PATHS}:{name}" for name in encoders)]
+        cannot = looks_both_ways(name)
+        asked = (each for each, what in OBJECTIVES.items() if not (own.get(each) or (what.needs_causal and cannot)))
+        pairs += [f"{name}+{objective}" for objective in asked]
+    return (*encoders, *pairs, *(f"{WITHOUT_PATHS}:{name}" for name in encoders))
 
 
 def bake_off(warehouse: Path, settings: Mapping[str, Sequence[str]], budget: float) -> Iterator[Candidate]:
@@ -138,13 +136,16 @@ def with_attributes(counts: TrainCounts, warehouse: Path, names: Sequence[str]) 
 
 
 class Counted:
-    """Models that are not trained yet, of runs on one snapshot, whose successors are counted once for all of them."""
+    """Models that are not trained yet, of runs on one snapshot with one seed: what they start from is made once for all
+    of them.
+    """
 
     def __init__(self) -> None:
         self._counts: dict[tuple[int, int], SuccessorCounts] = {}
+        self._vectors: dict[tuple[int, int], Tensor | None] = {}
 
-    def built(self, run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> SequenceModel:
-        """As every rank of the run builds it, and with successors where it has such a path."""
+    def built(self, run: RunSettings, snapshot: Snapshot, counts: TrainCounts) -> tuple[SequenceModel, FitSettings]:
+        """The model as every rank of the run builds and starts it, and what is left for `fit` to do."""
         model = built(run, counts)
         if model.successors is not None:
             key = model.spec.successors, model.spec.length
@@ -152,7 +153,14 @@ class Counted:
                 self._counts[key] = count_successors(model, snapshot, run.fit)
             model.successors.prepare_for_counts()
             model.successors.take(self._counts[key])
-        return model
+        if run.fit.start != StartName.cooccurrence.value:
+            return model, run.fit
+        key = model.spec.dimension, model.spec.length
+        if key not in self._vectors:
+            self._vectors[key] = cooccurrence_vectors(model, snapshot, run.fit)
+        if (vectors := self._vectors[key]) is not None:
+            model.start_item_vectors(vectors)
+        return model, replace(run.fit, start=StartName.random.value)
 
 
 def trained(
@@ -165,20 +173,16 @@ def trained(
         snapshot = replace(snapshot, graph=Graph.resolve(location, DeltaTable(location).version(), TRAIN))
     torch.set_num_threads(run.fit.threads)
     once = replace(run, fit=replace(run.fit, epochs=1))
-    an_epoch = estimate(once, snapshot, counts, TRIED, counted.built(run, snapshot, counts))
+    an_epoch = estimate(once, snapshot, counts, TRIED, counted.built(run, snapshot, counts)[0])
     steps = max(1, round(budget * an_epoch.steps / an_epoch.cpu_seconds))
     epochs = math.ceil(steps / an_epoch.steps)
     run = replace(run, fit=replace(run.fit, epochs=epochs, patience=epochs, max_steps=steps))
+    model, settings = counted.built(run, snapshot, counts)
     clock, store = Clock(), FolderStore(run.checkpoints_of(snapshot))
-    result = fit(counted.built(run, snapshot, counts), snapshot, run.fit, SingleProcess(), clock, store)
-    store.get(result.checkpoint, folder / "best")
-    of_test = Loader(snapshot, TEST, rows_at_once(run.spec.n_items), "pyarrow")
-    test = ndcg_by_user(load_model(folder / "best"), of_test, run.fit.k)
+    result = fit(model, snapshot, settings, SingleProcess(), clock, store)
     return {
         "epochs": round(steps / an_epoch.steps, 2),
         "kept": round(sum(epoch.steps for epoch in result.epochs[: result.best_epoch + 1]) / an_epoch.steps, 2),
         "cpu_seconds": round(clock.cpu_seconds, 1),
         "validation": result.best.validation_ndcg,
-        "test": float(test.mean()),
-        "error": float(test.std(ddof=1) / len(test) ** 0.5),
     }

@@ -47,11 +47,12 @@ def budget_table(data: str, budget: float, found: Sequence[Candidate]) -> list[s
     """One line a candidate, in their order; nothing where there is none."""
     if not found:
         return []
-    head = f"| {data}, {budget:g} CPU seconds | measured | epochs, kept | validation {HEADLINE} | test |"
-    lines = [head, "|---|" + "---|" * 4]
+    head = f"| {data}, {budget:g} CPU seconds | measured | epochs, kept | validation {HEADLINE} |"
+    lines = [head, "|---|" + "---|" * 3]
     for each in found:
-        figures = f"{each.validation:.4f} | {each.test:.4f} ± {each.error:.4f}"
-        lines.append(f"| {each.name} | {each.cpu_seconds:.0f} | {each.epochs:g}, {each.kept:g} | {figures} |")
+        lines.append(
+            f"| {each.name} | {each.cpu_seconds:.0f} | {each.epochs:g}, {each.kept:g} | {each.validation:.4f} |"
+        )
     return lines
 
 

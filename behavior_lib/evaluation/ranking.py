@@ -38,8 +38,9 @@ class Ranking:
     """How well one method ranked the catalogue for n users, in the order in which they were added.
 
     ks: the headline's k, then others. ranks: of all targets. coverage: k → share of the catalogue that is in at least
-    one user's top k. shown: k → figures of the users' top k by name (`Background.of_lists`), each float64 [n], NaN for
-    a user whose top k is empty. groups: some of the targets by name (`Background.groups`), bool [T].
+    one user's top k; of no k where nobody's was looked at. shown: k → figures of the users' top k by name
+    (`Background.of_lists`), each float64 [n], NaN for a user whose top k is empty. groups: some of the targets by name
+    (`Background.groups`), bool [T].
     """
 
     ks: tuple[int, ...]
@@ -96,7 +97,7 @@ class Ranking:
         yield from ((f"{name}@{k}", values) for name, values in self.shown.get(k, {}).items())
 
     def _coverage(self, ks: Sequence[int]) -> dict[str, Metric]:
-        return {f"coverage@{k}": Metric(self.coverage[k], None, self.n_users) for k in ks}
+        return {f"coverage@{k}": Metric(self.coverage[k], None, self.n_users) for k in ks if k in self.coverage}
 
 
 def _means(by_user: Iterable[tuple[str, Values]]) -> dict[str, Metric]:
@@ -110,7 +111,8 @@ class RankingMeter:
     k: places that count. catalogue: bool [V] over item indexes, True for the items that are ranked; every other
     column is no candidate, and a target outside the catalogue is a miss that still counts among the user's targets.
     more_k: other numbers of places to count. background: of the users in the order in which they are added; None where
-    nothing is told apart by it.
+    nothing is told apart by it. has_lists: whether to look at who is in each top k, for coverage and the background;
+    without it half of the work is left.
     """
 
     def __init__(
@@ -119,13 +121,17 @@ class RankingMeter:
         catalogue: NDArray[np.bool_],
         more_k: Sequence[int] = (),
         background: Background | None = None,
+        *,
+        has_lists: bool = True,
     ) -> None:
+        if background is not None and not has_lists:
+            raise ValueError("a background tells of lists")
         self._ks = tuple(dict.fromkeys((k, *more_k)))
         if min(self._ks) < 1 or not catalogue.any():
             known = int(catalogue.sum())
             raise ValueError(f"k must be positive and the catalogue not empty: k={self._ks}, {known} items")
         self._catalogue, self._background = catalogue, background
-        self._covered = {k: np.zeros(len(catalogue), dtype=bool) for k in self._ks}
+        self._covered = {k: np.zeros(len(catalogue), dtype=bool) for k in self._ks if has_lists}
         self._shown: list[Values] = []  # one [k, name, n] a batch
         self._ranks: list[Ranks] = []  # one a batch
         self._n_users = 0
@@ -144,7 +150,8 @@ class RankingMeter:
         if (targets == PADDING_INDEX).all(axis=1).any():
             raise ValueError("a user without a target cannot be judged")
         candidates = self._candidates(distinct)
-        self._shown.append(self._look_at_top(candidates, len(scores)))
+        if self._covered:
+            self._shown.append(self._look_at_top(candidates, len(scores)))
         candidates = np.broadcast_to(candidates, (len(scores), candidates.shape[1]))
         user, place = np.nonzero(targets != PADDING_INDEX)
         rank = mid_ranks(candidates, targets)[user, place]
@@ -161,9 +168,10 @@ class RankingMeter:
         columns = {name: np.concatenate([vars(batch)[name] for batch in self._ranks]) for name in names}
         ranks = Ranks(self._n_users, **columns)
         coverage = {k: float(covered.sum() / self._catalogue.sum()) for k, covered in self._covered.items()}
-        shown = np.concatenate(self._shown, axis=2)
-        listed = () if self._background is None else self._background.list_metrics
-        by_k = {k: dict(zip(listed, of_k, strict=True)) for k, of_k in zip(self._ks, shown, strict=True)}
+        by_k = {}
+        if self._background is not None:
+            shown, listed = np.concatenate(self._shown, axis=2), self._background.list_metrics
+            by_k = {k: dict(zip(listed, of_k, strict=True)) for k, of_k in zip(self._ks, shown, strict=True)}
         groups = {} if self._background is None else self._background.groups(ranks)
         return Ranking(self._ks, ranks, coverage, by_k, groups)
 

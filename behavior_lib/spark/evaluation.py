@@ -43,7 +43,7 @@ _COUNT, _RECENT, _TIME = "_count", "_recent", "_time"
 
 @dataclass(frozen=True)
 class JudgedUsers:
-    """The n users of a split, ordered by user_id.
+    """The n users of a split, ordered by the length of their histories, then by user_id.
 
     histories: what the model may see. targets: int32 [n, L], the distinct items of the next session, or the item of the
     event that is held out, right-padded with 0. as_of: the cut; of leave-one-out the newest. own_cuts: datetime64 [n],
@@ -98,7 +98,8 @@ def judged_users(sequences: DataFrame) -> JudgedUsers | None:
     rows = collect(sequences.drop(SEQUENCES.chunk_id, SEQUENCES.split))
     if not len(rows):
         return None
-    rows = rows.sort_values(SEQUENCES.user_id, ignore_index=True)
+    # Histories of like length are scored together: padding is work too.
+    rows = rows.sort_values([SEQUENCES.length, SEQUENCES.user_id], ignore_index=True)
     histories = as_histories(rows)
     user_ids, targets = rows[SEQUENCES.user_id].to_numpy(object), _stacked(rows[SEQUENCES.target_index])
     cuts, is_held_out = rows[SEQUENCES.as_of], rows[SEQUENCES.held_out_id].notna().any()

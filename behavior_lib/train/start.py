@@ -38,15 +38,27 @@ def start_from_cooccurrence(
     alive: called at every batch. kept: bool [n_items], items that have vectors of another model, which stay; those of
     the others are turned to where these would lie by the same turn.
     """
-    items, instants = zip(*_events(model, snapshot, settings, alive), strict=True)
-    item, instant, spec = torch.cat(items), torch.cat(instants), model.spec
-    if not len(item):
+    vectors = cooccurrence_vectors(model, snapshot, settings, alive)
+    if vectors is None:
         return
-    row = instant.div(_numbers_of_a_row(spec), rounding_mode="floor")
-    vectors = starting_vectors(item, instant, row, spec.n_items, spec.dimension, settings.seed)
     if kept is not None:
         vectors = turned(vectors, model.item_vectors().detach(), kept).masked_fill(kept[:, None], 0.0)
     model.start_item_vectors(vectors)
+
+
+def cooccurrence_vectors(
+    model: SequenceModel, snapshot: Snapshot, settings: FitSettings, alive: Callable[[], None] = lambda: None
+) -> Tensor | None:
+    """float32 [n_items, d]: those that know what train has in one instant, and in one row; None where it has nothing.
+
+    They follow from the rows, the seed, and the sizes of the model's spec alone.
+    """
+    items, instants = zip(*_events(model, snapshot, settings, alive), strict=True)
+    item, instant, spec = torch.cat(items), torch.cat(instants), model.spec
+    if not len(item):
+        return None
+    row = instant.div(_numbers_of_a_row(spec), rounding_mode="floor")
+    return starting_vectors(item, instant, row, spec.n_items, spec.dimension, settings.seed)
 
 
 def turned(vectors: Tensor, wanted: Tensor, known: Tensor) -> Tensor:

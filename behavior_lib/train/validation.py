@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from behavior_lib.data.loader import Loader
+from behavior_lib.data.rows import Rows
 from behavior_lib.evaluation.ranking import RankingMeter
 from behavior_lib.models.base import SequenceModel
 from behavior_lib.models.batch import Batch
 from behavior_lib.train.communicator import Communicator
 
 SCORES_HELD = 2**23  # at once, 32 MB
+TOGETHER = 16  # batches of the loader whose rows are put in order of their length
 
 
 def rows_at_once(n_items: int) -> int:
@@ -34,16 +37,33 @@ def ndcg_by_user(
 ) -> NDArray[np.float64]:
     """float64 [n]: NDCG@k of the loader's users who have a target, in its order. alive: called at every batch."""
     device = model.known_items.device
-    meter = RankingMeter(k, np.asarray(model.known_items.cpu().numpy()))
-    users, was_training = 0, model.training
+    meter = RankingMeter(k, np.asarray(model.known_items.cpu().numpy()), has_lists=False)
+    places: list[NDArray[np.int64]] = []
+    was_training = model.training
     model.eval()
     with torch.no_grad():
-        for rows in loader.in_order():
+        for place, rows in _of_like_length(loader):
             alive()
-            rows = rows.select(np.flatnonzero((rows.target_index != 0).any(axis=1)))
-            if len(rows):
-                scores = model.scores(Batch.from_histories(rows.histories).to(device))
-                meter.add(scores.cpu().numpy(), rows.target_index)
-                users += len(rows)
+            scores = model.scores(Batch.from_histories(rows.histories).to(device))
+            meter.add(scores.cpu().numpy(), rows.target_index)
+            places.append(place)
     model.train(was_training)
-    return meter.result().ndcg if users else np.zeros(0)
+    if not places:
+        return np.zeros(0)
+    return meter.result().ndcg[np.argsort(np.concatenate(places))]
+
+
+def _of_like_length(loader: Loader) -> Iterator[tuple[NDArray[np.int64], Rows]]:
+    """The loader's rows that have a target, a batch at a time, and where each row stands among all of them.
+
+    Rows of like length go together, without the padding that none of them needs: padding is work too.
+    """
+    before, batches = 0, loader.in_order()
+    while parts := list(islice(batches, TOGETHER)):
+        rows = Rows.concatenate(parts)
+        rows = rows.select(np.flatnonzero((rows.target_index != 0).any(axis=1)))
+        order = np.argsort(rows.histories.length, kind="stable")
+        for start in range(0, len(order), loader.batch_size):
+            chosen = order[start : start + loader.batch_size]
+            yield before + chosen, Rows(rows.histories.without_padding(chosen), rows.target_index[chosen])
+        before += len(rows)

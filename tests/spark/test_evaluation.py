@@ -186,20 +186,23 @@ def test_vectors_of_a_model_stand_at_the_numbers_of_the_tables():
     assert found.is_cosine
 
 
-def test_users_of_leave_one_out_have_cuts_of_their_own(spark):
-    def row(user, day, held_out_id):
-        lists = {name: [3, 0] for name in (SEQUENCES.item_index, SEQUENCES.event_type, SEQUENCES.target_index)}
-        rest = {SEQUENCES.gap_seconds: [0, 0], SEQUENCES.value: [1.0, 0.0], SEQUENCES.length: 1, SEQUENCES.chunk_id: 0}
-        cut = {SEQUENCES.as_of: datetime(2017, 5, day, 12, tzinfo=UTC), SEQUENCES.held_out_id: held_out_id}
-        return {
-            SEQUENCES.user_id: user,
-            SEQUENCES.split: "test",
-            SEQUENCES.first_event_time: CUT.replace(tzinfo=UTC),
-            **lists,
-            **rest,
-            **cut,
-        }
+def row(user, day, held_out_id, length=1):
+    """Of SEQUENCES, of a user of the test split."""
+    lists = {name: [3, 0] for name in (SEQUENCES.item_index, SEQUENCES.event_type, SEQUENCES.target_index)}
+    rest = {SEQUENCES.gap_seconds: [0, 0], SEQUENCES.value: [1.0, 0.0], SEQUENCES.length: length, SEQUENCES.chunk_id: 0}
+    cut = {SEQUENCES.as_of: datetime(2017, 5, day, 12, tzinfo=UTC), SEQUENCES.held_out_id: held_out_id}
+    own = {SEQUENCES.user_id: user, SEQUENCES.split: "test", SEQUENCES.first_event_time: CUT.replace(tzinfo=UTC)}
+    return {**own, **lists, **rest, **cut}
 
+
+def test_users_with_histories_of_like_length_stand_together(spark):
+    lengths = {"a": 2, "b": 0, "c": 1, "d": 0}
+    users = judged_users(rows_frame(spark, SEQUENCES, [row(user, 9, None, n) for user, n in lengths.items()]))
+    assert users.user_ids.tolist() == ["b", "d", "c", "a"]
+    assert users.histories.length.tolist() == [0, 0, 1, 2]
+
+
+def test_users_of_leave_one_out_have_cuts_of_their_own(spark):
     own = judged_users(rows_frame(spark, SEQUENCES, [row("v", 9, "e2"), row("u", 2, "e1")]))
     assert (own.is_leave_one_out, own.as_of) == (True, datetime(2017, 5, 9, 12))
     assert [own.cut_of(place) for place in (0, 1)] == [datetime(2017, 5, 2, 12), datetime(2017, 5, 9, 12)]

@@ -61,6 +61,17 @@ def test_by_hand():
     assert result.coverage == 4 / 5  # 1, 2 by the first user, 4, 3 by the second; index 0 is in this catalogue
 
 
+def test_without_a_look_at_lists_ranks_are_the_same_and_nothing_is_covered():
+    scores, targets = np.array([[NEVER, 0.9, 0.8, 0.8], [NEVER, 0.1, 0.2, 0.3]]), np.array([[2, 3], [1, 0]])
+    meter = RankingMeter(2, np.arange(4) > 0, has_lists=False)
+    meter.add(scores, targets)
+    found = meter.result()
+    assert found.ndcg.tolist() == rank(scores, targets, 2, np.arange(4) > 0).ndcg.tolist()
+    assert (dict(found.coverage), [name for name in found.metrics() if "coverage" in name]) == ({}, [])
+    with pytest.raises(ValueError, match="a background tells of lists"):
+        RankingMeter(2, np.arange(4) > 0, background=object(), has_lists=False)
+
+
 def test_fractional_rank_is_a_hit_only_within_k():
     # Places 1 and 2 are shared: rank 1.5, outside the top 1 and inside the top 2.
     scores, targets = [[NEVER, 4.0, 4.0, 1.0]], [[1]]
