@@ -46,7 +46,7 @@ from benchmarks.quality_page import (
 SOURCES = Path(__file__).parent / "sources"
 POPULARITY_ALONE = ("evaluate.baselines=[popularity]", "evaluate.gate=[popularity]")
 SEEDS = 3
-BUDGET = 20.0  # CPU seconds; with 30 all of it takes more than three hours on two cores
+BUDGET = 20.0  # CPU seconds of each candidate
 REFUSED = 3  # the gate did not open; the figures are in the table all the same
 BESIDE = 0.1  # the weight of an objective beside next_item
 WITH_GRAPH = "sequences.neighbours=50"
