@@ -111,8 +111,7 @@ class RankingMeter:
     k: places that count. catalogue: bool [V] over item indexes, True for the items that are ranked; every other
     column is no candidate, and a target outside the catalogue is a miss that still counts among the user's targets.
     more_k: other numbers of places to count. background: of the users in the order in which they are added; None where
-    nothing is told apart by it. has_lists: whether to look at who is in each top k, for coverage and the background;
-    without it half of the work is left.
+    nothing is told apart by it. has_lists: whether to look at what is in each top k, for coverage and the background.
     """
 
     def __init__(

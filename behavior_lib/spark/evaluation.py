@@ -170,14 +170,18 @@ def baselines(
 
 
 def interactions(numbered: DataFrame, users: JudgedUsers) -> Interactions:
-    """The histories of all users, of whom the judged are the first. numbered: EVENTS rows with item_index."""
+    """The histories of all users: of the judged by their ids, then of the others.
+
+    numbered: EVENTS rows with item_index.
+    """
     histories = lists_by_user(numbered.withColumn(_TIME, F.unix_micros(EVENTS.event_time)), ITEMS.item_index, _TIME)
-    number = pd.Index(users.user_ids).get_indexer(histories[EVENTS.user_id]).astype(np.int64)
+    by_id = np.argsort(users.user_ids)
+    number = pd.Index(users.user_ids[by_id]).get_indexer(histories[EVENTS.user_id]).astype(np.int64)
     n_judged, others = len(users.user_ids), number < 0
     number[others] = n_judged + np.arange(others.sum())
     user = np.repeat(number, histories[_TIME].str.len())
     item, time = _joined(histories[ITEMS.item_index]), _joined(histories[_TIME])
-    return Interactions.from_events(user, item, time, n_judged + int(others.sum()), np.arange(n_judged))
+    return Interactions.from_events(user, item, time, n_judged + int(others.sum()), np.argsort(by_id))
 
 
 def _popularity(

@@ -38,7 +38,7 @@ def start_from_cooccurrence(
     alive: called at every batch. kept: bool [n_items], items that have vectors of another model, which stay; those of
     the others are turned to where these would lie by the same turn.
     """
-    vectors = cooccurrence_vectors(model, snapshot, settings, alive)
+    vectors = counted_vectors(model, snapshot, settings, alive)
     if vectors is None:
         return
     if kept is not None:
@@ -46,7 +46,7 @@ def start_from_cooccurrence(
     model.start_item_vectors(vectors)
 
 
-def cooccurrence_vectors(
+def counted_vectors(
     model: SequenceModel, snapshot: Snapshot, settings: FitSettings, alive: Callable[[], None] = lambda: None
 ) -> Tensor | None:
     """float32 [n_items, d]: those that know what train has in one instant, and in one row; None where it has nothing.

@@ -58,12 +58,16 @@ def _of_like_length(loader: Loader) -> Iterator[tuple[NDArray[np.int64], Rows]]:
 
     Rows of like length go together, without the padding that none of them needs: padding is work too.
     """
-    before, batches = 0, loader.in_order()
+    before, batches = 0, map(_judged, loader.in_order())
     while parts := list(islice(batches, TOGETHER)):
         rows = Rows.concatenate(parts)
-        rows = rows.select(np.flatnonzero((rows.target_index != 0).any(axis=1)))
+        del parts
         order = np.argsort(rows.histories.length, kind="stable")
         for start in range(0, len(order), loader.batch_size):
             chosen = order[start : start + loader.batch_size]
             yield before + chosen, Rows(rows.histories.without_padding(chosen), rows.target_index[chosen])
         before += len(rows)
+
+
+def _judged(rows: Rows) -> Rows:
+    return rows.select(np.flatnonzero((rows.target_index != 0).any(axis=1)))

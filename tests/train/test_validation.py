@@ -28,10 +28,10 @@ class OwnCounts(nn.Module):
         return (counts - torch.arange(N_ITEMS) / 100).masked_fill(~self.known_items, -torch.inf)
 
 
-LISTS = [[3, 4, 3], [5] * 8, [], [6, 7], [8, 8, 3, 3, 3], [4], [7, 7, 6], [5, 3, 3, 5, 5, 5]]
-TARGETS = [[4], [5, 8], [3], [7], [], [3], [8], [3, 5]]
+LISTS = [[5] * 8, [], [6, 7], [3, 4, 3], [8, 8, 3, 3, 3], [7, 7, 6], [4], [5, 3, 3, 5, 5, 5]]
+TARGETS = [[5, 8], [3], [7], [4, 8], [], [8], [3], [3, 5]]
 # k = 2: the places of the targets among the items by count, then by index.
-PLACES = [[2], [1], [1], [2], None, [2], [], [2, 1]]
+PLACES = [[1], [1], [2], [2], None, [], [2], [2, 1]]
 
 
 def gain(places):
@@ -47,7 +47,7 @@ def test_each_figure_is_of_the_user_who_stood_there(tmp_path, monkeypatch):
     found = validation.ndcg_by_user(model, Loader(snapshot, "validation", 2, "pyarrow"), 2, lambda: beats.append(1))
     judged = [(places, wanted) for places, wanted in zip(PLACES, TARGETS, strict=True) if wanted]
     assert found.tolist() == [gain(places) / gain(range(1, len(wanted) + 1)) for places, wanted in judged]
-    # Of lengths 3, 8, 0, 2 and, without the user of length 5, of 1, 3, 6.
+    # Of lengths 8, 0, 2, 3 and, without the user of length 5, of 3, 1, 6.
     assert model.widths == [2, 8, 3, 6]
     assert (len(beats), model.training) == (4, True)
 

@@ -19,7 +19,7 @@ from behavior_lib.train.loop import fit
 from behavior_lib.train.messages import Silent
 from behavior_lib.train.plan import plan
 from behavior_lib.train.settings import EpochResult
-from behavior_lib.train.start import cooccurrence_vectors
+from behavior_lib.train.start import counted_vectors
 from behavior_lib.train.store import FolderStore
 from behavior_lib.train.successors import count_successors
 from behavior_lib.train.worker import train_rank
@@ -166,14 +166,19 @@ def test_candidates_get_as_many_steps_as_fit_and_what_cannot_be_asked_is_left_ou
     frames = [frame(rows, "train"), *(frame(rows, split, following) for split in JUDGED)]
     write(tmp_path / "sequences", *frames)
     settings = {"mean": SMALL, "bidirectional+next_item": ("model.name=bidirectional", "model.objectives.next_item=1")}
+    results = []
     monkeypatch.setattr(bake_off, "estimate", lambda *told: type("Epoch", (), {"cpu_seconds": 2.0, "steps": 5}))
+    monkeypatch.setattr(bake_off, "fit", lambda *told: results.append(fit(*told)) or results[-1])
     (short,) = bake_off.bake_off(tmp_path, settings, 1.0)
     (long,) = bake_off.bake_off(tmp_path, {"mean": SMALL}, 24.0)
     # Two of five steps, and twelve times five; an epoch that is cut is judged at its end.
     assert (short.name, short.epochs, short.kept, long.epochs) == ("mean", 0.4, 0.4, 12.0)
     assert long.kept in range(1, 13)
     assert long.cpu_seconds > 0
-    assert short.validation <= long.validation
+    best_of = [max(epoch.validation_ndcg for epoch in result.epochs) for result in results]
+    assert [short.validation, long.validation] == best_of
+    assert short.validation < long.validation
+    assert not list(tmp_path.rglob("best-*"))  # no model is left
     assert "bidirectional+next_item is left out: the objective next_item asks for" in capsys.readouterr().err
 
 
@@ -184,7 +189,7 @@ def test_what_models_start_from_is_made_once_for_all_and_changes_no_training(tmp
     snapshot = Snapshot.resolve(str(tmp_path / "sequences"), write(tmp_path / "sequences", *frames))
     counts, read = count_train(snapshot), []
     counted = bake_off.Counted()
-    for made in (count_successors, cooccurrence_vectors):
+    for made in (count_successors, counted_vectors):
         monkeypatch.setattr(bake_off, made.__name__, lambda *told, made=made: read.append(made) or made(*told))
     for name in ("mean", "gru"):
         config = load("local", None, [*SMALL, *bake_off.ALONE, f"model.name={name}", "train.epochs=2"]).config
@@ -201,7 +206,7 @@ def test_what_models_start_from_is_made_once_for_all_and_changes_no_training(tmp
         first, second = (load_model(tmp_path / name / each).state_dict() for each in ("best", "own"))
         assert first["successors.count"].any()
         assert all(torch.equal(first[key], second[key]) for key in first)
-    assert read == [count_successors, cooccurrence_vectors]
+    assert read == [count_successors, counted_vectors]
 
 
 def test_attributes_of_items_are_numbered_as_training_numbers_them(tmp_path):
