@@ -40,6 +40,7 @@ from benchmarks.quality_page import (
     best,
     budget_table,
     check_page,
+    crossed_table,
     write_page,
 )
 
@@ -147,7 +148,8 @@ def alone(arguments: argparse.Namespace) -> dict[str, Any]:
         words = prepare(place, DATA[name], arguments)
         found = tried(place, words, DATA[name], arguments)
         methods = contest(place, words, DATA[name], arguments, finalists(arguments.models, found))
-        for line in [*budget_table(name, arguments.budget, found), *as_markdown(name, methods)]:
+        tables = budget_table(name, arguments.budget, found), crossed_table(name, found), as_markdown(name, methods)
+        for line in (line for table in tables for line in table):
             print(line, file=sys.stderr)
     return {name: {**best(methods), METHODS: methods, BAKE_OFF: [asdict(each) for each in found]}}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from behavior_lib.tables.sequences import TEST, VALIDATION
-from benchmarks.bake_off import Candidate
+from benchmarks.bake_off import WITHOUT_PATHS, Candidate
 
 HEADLINE = "ndcg@10"
 REFIT_TEST = "refit_test"  # the figure on test of the model that was trained once more, up to its cut
@@ -54,6 +54,46 @@ def budget_table(data: str, budget: float, found: Sequence[Candidate]) -> list[s
             f"| {each.name} | {each.cpu_seconds:.0f} | {each.epochs:g}, {each.kept:g} | {each.validation:.4f} |"
         )
     return lines
+
+
+def crossed_table(data: str, found: Sequence[Candidate]) -> list[str]:
+    """Encoders across, in the order of `found`; down they alone, with each objective, and without the paths.
+
+    Objectives have the mean of their leads over the encoders alone, the best first, with its standard error over them.
+    Nothing where no encoder is there alone.
+    """
+    reached = {each.name: each.validation for each in found}
+    encoders = [name for name in reached if not re.search(r"[+:]", name)]
+    if not encoders:
+        return []
+    objectives = {name.partition("+")[2] for name in reached if re.fullmatch(r"[^:]+\+.+", name)}
+    leads = {
+        each: [reached[f"{name}+{each}"] - reached[name] for name in encoders if f"{name}+{each}" in reached]
+        for each in objectives
+    }
+    leads = {each: own for each, own in leads.items() if own}
+    rows = [("alone", "{}", "")]
+    rows += [
+        (each, f"{{}}+{each}", lead_over(own))
+        for each, own in sorted(leads.items(), key=lambda pair: (-statistics.mean(pair[1]), pair[0]))
+    ]
+    rows += [("without paths", f"{WITHOUT_PATHS}:{{}}", "")]
+    lines = [
+        f"| {data}, validation {HEADLINE} | {' | '.join(encoders)} | mean lead |",
+        "|---|" + "---|" * (len(encoders) + 1),
+    ]
+    for label, pattern, lead in rows:
+        values = [reached.get(pattern.format(name)) for name in encoders]
+        if any(value is not None for value in values):
+            cells = " | ".join("" if value is None else f"{value:.4f}" for value in values)
+            lines.append(f"| {label} | {cells} | {lead} |")
+    return lines
+
+
+def lead_over(leads: Sequence[float]) -> str:
+    """Their mean, with its standard error where there are several."""
+    error = f" ± {statistics.stdev(leads) / len(leads) ** 0.5:.4f}" if len(leads) > 1 else ""
+    return f"{statistics.mean(leads):+.4f}{error}"
 
 
 def best(methods: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
@@ -124,7 +164,8 @@ def section(data: str, found: Mapping[str, Any], argv: Sequence[str], budget: fl
     words = shlex.join(Path(word).name if Path(word).is_absolute() else word for word in argv)
     run = f"`python -m benchmarks quality {words}`, {time.strftime('%Y-%m-%d')}, {processor()}"
     candidates = [Candidate(**each) for each in found[BAKE_OFF]]
-    return [run, "", *as_markdown(data, found[METHODS]), "", *budget_table(data, budget, candidates), ""]
+    tables = as_markdown(data, found[METHODS]), crossed_table(data, candidates), budget_table(data, budget, candidates)
+    return [run, "", *(line for table in tables for line in [*table, ""])]
 
 
 def processor() -> str:

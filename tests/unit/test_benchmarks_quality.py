@@ -34,7 +34,7 @@ from benchmarks.quality import (
     settings_of,
     write_reviews,
 )
-from benchmarks.quality_page import as_markdown, best, budget_table, check_page, mean, write_page
+from benchmarks.quality_page import as_markdown, best, budget_table, check_page, crossed_table, mean, write_page
 from tests.sequences_example import frame, habits, histories, write
 
 JUDGED = ("validation", "test")
@@ -140,6 +140,23 @@ def test_the_contest_is_told_with_its_budget():
         "| gru | 30 | 2.5, 1 | 0.4000 |",
     ]
     assert budget_table("shop", 30.0, []) == []
+
+
+def test_encoders_and_objectives_are_told_crosswise():
+    found = {"gru": 0.4, "gru+order": 0.41, "cnn": 0.3, "cnn+order": 0.33, "cnn+masked_spans": 0.2}
+    found |= {"without_paths:cnn": 0.1, "gat+order": 0.5}
+    assert crossed_table("shop", [candidate(name, value) for name, value in found.items()]) == [
+        "| shop, validation ndcg@10 | gru | cnn | mean lead |",
+        "|---|---|---|---|",
+        "| alone | 0.4000 | 0.3000 |  |",
+        "| order | 0.4100 | 0.3300 | +0.0200 ± 0.0100 |",
+        "| masked_spans |  | 0.2000 | -0.1000 |",
+        "| without paths |  | 0.1000 |  |",
+    ]
+    assert crossed_table("shop", [candidate("without_paths:gru", 0.4), candidate("gru+order", 0.4)]) == []
+    assert crossed_table("shop", [candidate("gru", 0.4), candidate("without_paths:gru+order", 0.4)])[2:] == [
+        "| alone | 0.4000 |  |"
+    ]
 
 
 def test_the_clock_counts_steps_alone(monkeypatch):
@@ -284,7 +301,9 @@ def test_the_page_has_new_tables_between_its_marks_and_a_new_last_line(tmp_path)
     written, _, prose = rest.partition(end)
     run, *tables = written.split("\n")
     assert run.startswith("`python -m benchmarks quality --reviews 'my file'`, 20")
-    assert tables == ["", *as_markdown("shop", RUNS), "", *budget_table("shop", 30.0, [candidate("gru", 0.4)]), "", ""]
+    found = [candidate("gru", 0.4)]
+    told = as_markdown("shop", RUNS), crossed_table("shop", found), budget_table("shop", 30.0, found)
+    assert tables == ["", *(line for table in told for line in [*table, ""]), ""]
     *untouched, last, nothing = prose.split("\n")
     assert (head, "\n".join(untouched)) == ("# Figures\n\n", "\nWhat people wrote of it.\n")
     assert (json.loads(last), nothing) == ({"reviews": {"model": {"name": "gcn"}}, "shop": best(RUNS)}, "")
