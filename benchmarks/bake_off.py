@@ -97,9 +97,9 @@ def candidates() -> tuple[str, ...]:
     pairs = []
     for name in encoders:
         own = load("local", None, [f"model.name={name}"]).config.model.objectives
-        cannot = looks_both_ways(name)
-        asked = (each for each, what in OBJECTIVES.items() if not (own.get(each) or (what.needs_causal and cannot)))
-        pairs += [f"{name}+{objective}" for objective in asked]
+        is_causal = not looks_both_ways(name)
+        asked = [each for each, what in OBJECTIVES.items() if is_causal or not what.needs_causal]
+        pairs += [f"{name}+{objective}" for objective in asked if not own.get(objective)]
     return (*encoders, *pairs, *(f"{WITHOUT_PATHS}:{name}" for name in encoders))
 
 
@@ -166,7 +166,7 @@ class Counted:
 def trained(
     config: Config, snapshot: Snapshot, counts: TrainCounts, counted: Counted, budget: float, folder: Path
 ) -> dict[str, Any]:
-    """One candidate's figures, by the names that Candidate has for them."""
+    """One candidate's figures, by the names that Candidate has for them. folder: for its states, gone afterwards."""
     run = plan(config, counts, folder)
     if reads_graph(run.spec.name):
         location = str(Path(snapshot.location).parent / ITEM_GRAPH.name)
@@ -178,9 +178,8 @@ def trained(
     epochs = math.ceil(steps / an_epoch.steps)
     run = replace(run, fit=replace(run.fit, epochs=epochs, patience=epochs, max_steps=steps))
     model, settings = counted.built(run, snapshot, counts)
-    clock, store = Clock(), FolderStore(run.checkpoints_of(snapshot))
+    clock, store = Clock(), FolderStore(str(folder / "states"))
     result = fit(model, snapshot, settings, SingleProcess(), clock, store)
-    store.clear()  # a hundred megabytes a candidate
     return {
         "epochs": round(steps / an_epoch.steps, 2),
         "kept": round(sum(epoch.steps for epoch in result.epochs[: result.best_epoch + 1]) / an_epoch.steps, 2),

@@ -148,8 +148,8 @@ def alone(arguments: argparse.Namespace) -> dict[str, Any]:
         words = prepare(place, DATA[name], arguments)
         found = tried(place, words, DATA[name], arguments)
         methods = contest(place, words, DATA[name], arguments, finalists(arguments.models, found))
-        tables = budget_table(name, arguments.budget, found), crossed_table(name, found), as_markdown(name, methods)
-        for line in (line for table in tables for line in table):
+        budgets = budget_table(name, arguments.budget, found)
+        for line in [*budgets, *crossed_table(name, found), *as_markdown(name, methods)]:
             print(line, file=sys.stderr)
     return {name: {**best(methods), METHODS: methods, BAKE_OFF: [asdict(each) for each in found]}}
 

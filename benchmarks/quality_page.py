@@ -68,10 +68,10 @@ def crossed_table(data: str, found: Sequence[Candidate]) -> list[str]:
         return []
     objectives = {name.partition("+")[2] for name in reached if re.fullmatch(r"[^:]+\+.+", name)}
     leads = {
-        each: [reached[f"{name}+{each}"] - reached[name] for name in encoders if f"{name}+{each}" in reached]
+        each: own
         for each in objectives
+        if (own := [reached[f"{name}+{each}"] - reached[name] for name in encoders if f"{name}+{each}" in reached])
     }
-    leads = {each: own for each, own in leads.items() if own}
     rows = [("alone", "{}", "")]
     rows += [
         (each, f"{{}}+{each}", lead_over(own))
