@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,9 +36,11 @@ CHALLENGER = "challenger"
 TAUGHT_BY = "train_split"  # tag: the split of sequences that a version learned from
 SOURCE = "source"  # tag: the source whose events those are
 TRAIN_CUT = "train_cut"  # tag: the cut that those events lie before, ISO and UTC; leave_one_out: one for each user
+TAUGHT_LABELS = "taught_labels"  # tag: the labels of users that its encoder was taught, as JSON
 START_MODEL = "start_model"  # tag: the version that a version's training began with, and a hash of what it took
 
 _SIGNS = str.maketrans({"@": "_at_", "+": "_and_"})
+_NO_NAME = re.compile(r"[^\w.\- :]")  # what MLflow takes in no name, or for a path
 
 # What a loaded model needs and no more: no Spark, no reader, no configuration.
 PACKAGED = (
@@ -114,6 +118,21 @@ class Registered:
     def source(self) -> str | None:
         """Whose events it learned from; None where its tags do not know."""
         return self.tags.get(SOURCE)
+
+    @property
+    def taught_labels(self) -> tuple[str, ...]:
+        """The labels of its source's users that its encoder was taught, of whose vectors they are no fair question.
+
+        Raises ConfigError where the tag is no list.
+        """
+        try:
+            names = json.loads(self.tags.get(TAUGHT_LABELS, "[]"))
+        except ValueError:
+            names = None
+        if not isinstance(names, list):
+            where, mend = f"tag {TAUGHT_LABELS} of version {self.version} of {self.name}", 'write ["age"], say'
+            raise ConfigError("no list of labels", where=where, value=self.tags[TAUGHT_LABELS], mend=mend)
+        return tuple(map(str, names))
 
     def is_of(self, source: str) -> bool:
         """Whether it learned from that source's events, as far as its tags know."""
@@ -199,6 +218,8 @@ class Registry:
     def find_any(self, text: str, key: str | None = None) -> Registered:
         """As `find`; or, of another model, NAME@VERSION, VERSION being a number or an alias."""
         name, separator, version = text.rpartition("@")
+        if separator and not name:
+            raise ConfigError("a version has no model", where=key or "", value=text, mend="give NAME@VERSION")
         return (Registry(self._tracking_uri, name) if separator else self).find(version, key)
 
     def champion(self) -> Registered:
@@ -224,8 +245,7 @@ class Registry:
         """
         figures = {f"{verdict.split}.{name}": metric.value for name, metric in verdict.results[MODEL].metrics().items()}
         for key, value in {**figures, "winner": verdict.winner}.items():
-            tag = key.replace("@", "_at_")
-            self._client.set_model_version_tag(self.model_name, str(challenger.version), tag, str(value))
+            self._client.set_model_version_tag(self.model_name, str(challenger.version), _named(key), str(value))
         check_gate(verdict)
         self._client.set_registered_model_alias(self.model_name, CHAMPION, str(challenger.version))
         still = self.resolve(CHALLENGER)
@@ -233,11 +253,11 @@ class Registry:
             self._client.delete_registered_model_alias(self.model_name, CHALLENGER)
 
     def log_metrics(self, registered: Registered, metrics: Mapping[str, float]) -> None:
-        """Add metrics to the run that the version came from. MLflow takes no `@` and no `+` in a name: they are written
-        `_at_` and `_and_`.
+        """Add metrics to the run that the version came from. MLflow takes few signs in a name: `@` is written `_at_`,
+        `+` `_and_`, and each other one `_`.
         """
         now = int(time.time() * 1000)
-        entries = [Metric(name.translate(_SIGNS), value, now, 0) for name, value in metrics.items()]
+        entries = [Metric(_named(name), value, now, 0) for name, value in metrics.items()]
         self._client.log_batch(registered.run_id, metrics=entries)
 
     def _of_number(self, number: str) -> Registered | None:
@@ -292,6 +312,11 @@ class Registry:
 def may_hold_a_secret(tracking_uri: str) -> bool:
     """Whether an address has a place for a password, and so is for no page and no log."""
     return bool(set("@?") & set(tracking_uri))
+
+
+def _named(figure: str) -> str:
+    """The name of a figure as MLflow takes it."""
+    return _NO_NAME.sub("_", figure.translate(_SIGNS))
 
 
 def _client(tracking_uri: str) -> MlflowClient:

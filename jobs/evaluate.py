@@ -34,6 +34,7 @@ def run(job: Job) -> Summary:
     admission = _admission(job, registry, [model for model in (champion, challenger) if model is not None])
     job.check_sequences()
     inputs = {spec.name: job.tables.version(spec) for spec in (SEQUENCES, EVENTS, ITEMS)}
+    inputs[f"models:/{subject.name}"] = subject.version  # an alias may be set back to a version judged on older tables
     config_hash = job.config_hash("evaluate", "mlflow")
     stored = _stored(job, subject) if challenger is None and job.is_done(inputs, config_hash) else []
     if stored:

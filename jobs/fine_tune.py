@@ -1,5 +1,6 @@
 """Teach a head on user vectors, and the encoder where that is wanted, the source's labels of users."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -10,7 +11,7 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from behavior_lib.config.fine_tune import FineTuneConfig
+from behavior_lib.config.fine_tune import EncoderMode, FineTuneConfig
 from behavior_lib.config.keys import nearest
 from behavior_lib.config.source import UsersConfig
 from behavior_lib.errors import ConfigError, DataRefused
@@ -20,7 +21,16 @@ from behavior_lib.evaluation.probes_folds import part
 from behavior_lib.inference.encoder import Encoder, read_bundle
 from behavior_lib.inference.raw import USER_ID
 from behavior_lib.models.build import save_model
-from behavior_lib.registry import SOURCE, START_MODEL, TAUGHT_BY, TRAIN_CUT, Registered, Registry, label_kind
+from behavior_lib.registry import (
+    SOURCE,
+    START_MODEL,
+    TAUGHT_BY,
+    TAUGHT_LABELS,
+    TRAIN_CUT,
+    Registered,
+    Registry,
+    label_kind,
+)
 from behavior_lib.spark.admission import Admission, Cut, other_cut
 from behavior_lib.spark.embed import Serving
 from behavior_lib.spark.fine_tune import Labelled, gather_labelled
@@ -57,6 +67,9 @@ def run(job: Job) -> Summary:
     with job.progress.step(f"learning {len(labelled.names)} labels of {len(labelled.values):,} users"):
         tuned = fine_tune(encoder.model, labelled, settings)
     labels = [label for label in gathered.labels if label.name in labelled.names]
+    if model.is_of(job.source.name) and (taught := sorted(set(model.taught_labels) & set(labelled.names))):
+        known = f"version {model.version} was taught {', '.join(taught)} before"
+        job.progress.warn(f"{known}: its test users are new to it only where seed, shares and users are those of then")
     judged = [
         judge_label(label, tuned.answers[:, place], tuned.before.numpy(), labelled.fold, job.config.seed)
         for place, label in enumerate(labels)
@@ -64,7 +77,8 @@ def run(job: Job) -> Summary:
     title = f"{model.name} version {model.version}, encoder {settings.encoder}, users as of {cut}"
     job.progress.show(as_table(judged, title))
     with job.progress.step("registering the model"):
-        made = _register(job, model, encoder, tuned, settings, judged, {**inputs, "cut": cut.isoformat()})
+        made_of = {**inputs, "cut": cut.isoformat(), **learned(job, model, labels, cut)}
+        made = _register(job, model, encoder, tuned, settings, judged, made_of)
     job.progress.say(f"version {made.version} of {made.name}")
     extra = {"model_name": made.name, "model_version": made.version, "mlflow_run_id": made.run_id}
     told = {"labels": {each.name: each.as_dict() for each in judged}, "left_out": left_out, "cut": cut.isoformat()}
@@ -138,6 +152,25 @@ def _settings(config: FineTuneConfig, seed: int) -> FineTuneSettings:
     )
 
 
+def learned(job: Job, model: Registered, labels: Sequence[Label], cut: datetime) -> dict[str, object]:
+    """Tags of what the new version's encoder has learned from: what the old one has; trained, up to the cut too.
+
+    Where the old one has learned up to no time that is known, and so the new one, none tells of a cut.
+    """
+    is_of_source = model.is_of(job.source.name)
+    told = (TAUGHT_BY, TRAIN_CUT, TAUGHT_LABELS) if is_of_source else ()
+    known: dict[str, object] = {name: model.tags[name] for name in told if name in model.tags}
+    if job.config.fine_tune.encoder is EncoderMode.frozen:
+        return known
+    learned = Cut.learned_by(model) if is_of_source else Cut(cut)
+    if learned is None or learned.time is None:
+        known.pop(TRAIN_CUT, None)
+    else:
+        known[TRAIN_CUT] = Cut(cut)
+    names = {name for label in labels for name in (label.name, label.class_of) if name is not None}
+    return {**known, TAUGHT_LABELS: json.dumps(sorted(names | set(model.taught_labels if is_of_source else ())))}
+
+
 def _register(
     job: Job,
     model: Registered,
@@ -150,10 +183,7 @@ def _register(
     mlflow = job.config.mlflow
     registry = Registry(mlflow.tracking_uri, job.config.fine_tune.register_as)
     experiment = registry.experiment(mlflow.experiment, mlflow.artifacts)
-    # What the encoder has learned from, the new version has too.
-    told = (TAUGHT_BY, TRAIN_CUT) if model.is_of(job.source.name) else ()
-    known = {name: model.tags[name] for name in told if name in model.tags}
-    tags = {**made_of, **known, SOURCE: job.source.name, START_MODEL: f"{model.name}/{model.version}"}
+    tags = {**made_of, SOURCE: job.source.name, START_MODEL: f"{model.name}/{model.version}"}
     tracker = Tracker(mlflow.tracking_uri, experiment, {**tags, "job_run_id": job.run_id})
     tracker.values({f"fine_tune.{key}": value for key, value in asdict(settings).items()})
     with tracker.failing(), TemporaryDirectory() as name:

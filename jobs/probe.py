@@ -1,6 +1,6 @@
 """Ask what is in user vectors: how well labels that the model never saw are told from them, and how they cluster."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from behavior_lib.config.keys import nearest
+from behavior_lib.config.least import check_least
 from behavior_lib.config.schema import SplitKind
 from behavior_lib.config.source import FUTURE
 from behavior_lib.errors import ConfigError, DataRefused
@@ -44,7 +45,7 @@ def run(job: Job) -> Summary:
     with job.progress.step(f"gathering users as of {cut}"):
         gathered = _gather(job, registry, model, events, inputs, cut)
     plan = _plan(job, gathered)
-    wanted, left_out = _sorted_out(job, gathered.labels, plan)
+    wanted, left_out = _sorted_out(job, gathered.labels, plan, model.taught_labels)
     found = []
     for label in wanted:
         with job.progress.step(f"probing {label.name} of {len(label.known):,} users"):
@@ -70,10 +71,7 @@ def _check(job: Job) -> None:
         mend = f"give {TEST} or {VALIDATION}"
         raise ConfigError("no such split", where="probe.split", value=config.split, mend=mend)
     positive = dict.fromkeys(("repeats", "horizon_days", "most_users", "most_events", "dimension"), 1)
-    for key, lowest in {"folds": 2, "inner_folds": 2, **positive, "clusters": 0}.items():
-        value = getattr(config, key)
-        if value is not None and value < lowest:
-            raise ConfigError(f"probe.{key} must be at least {lowest}", value=value, mend=f"--set probe.{key}=…")
+    check_least("probe", config, {"folds": 2, "inner_folds": 2, **positive, "clusters": 0})
     if config.clusters == 1:
         mend = "give 2 or more, or 0 for none"
         raise ConfigError("one cluster is all there is", where="probe.clusters", value=1, mend=mend)
@@ -103,14 +101,18 @@ def _plan(job: Job, gathered: Gathered) -> Plan:
     return Plan(config.folds, config.inner_folds, config.repeats, dimension, job.config.seed)
 
 
-def _sorted_out(job: Job, labels: Sequence[Label], plan: Plan) -> tuple[list[Label], dict[str, str]]:
-    """The labels to judge, and by name why the others are not."""
+def _sorted_out(
+    job: Job, labels: Sequence[Label], plan: Plan, taught: Collection[str]
+) -> tuple[list[Label], dict[str, str]]:
+    """The labels to judge, and by name why the others are not. taught: labels that the model was taught."""
     unwanted = job.config.probe.leave_out
     asked = [label for label in labels if label.name not in unwanted and label.class_of not in unwanted]
     left_out = {}
     for label in asked:
         if label.name in FUTURE and job.config.split.kind is SplitKind.leave_one_out:
             left_out[label.name] = "the model has learned from events after the cut (split.kind=leave_one_out)"
+        elif label.name in taught or label.class_of in taught:
+            left_out[label.name] = "the model was taught it (fine_tune.encoder=trained)"
         elif (objection := plan.objection(label)) is not None:
             left_out[label.name] = objection
     for name, reason in left_out.items():

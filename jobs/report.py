@@ -32,6 +32,7 @@ _OF_BATCHES = (INGEST_FILES, EVENTS_QUARANTINE)  # what a batch writes that brin
 def run(job: Job) -> Summary:
     """Write the report anew where a table, the model or the configuration changed, or the file is gone."""
     job.config.evaluate.check()
+    job.config.report.check()
     registry = Registry(job.config.mlflow.tracking_uri, job.config.mlflow.model_name)
     job.check_sequences()
     alias, model = _shown(job, registry)
@@ -88,6 +89,9 @@ def _with_model(
 ) -> ReportData:
     wanted = tuple(job.config.report.known_items)
     vectors = reader.vectors(model.name, model.version, wanted)
+    if vectors is not None and (unknown := sorted(set(wanted) - set(vectors.ids))):
+        reason = f"of what version {model.version} has no vector there are no neighbours"
+        job.progress.warn(f"report.known_items names {', '.join(unknown)}: {reason}")
     with registry.bundle(model) as folder:
         encoder = Encoder.load(folder)
     users, k = job.config.report.users, job.config.evaluate.k

@@ -14,7 +14,7 @@ from behavior_lib.evaluation.judge import CHAMPION
 from behavior_lib.inference.encoder import Encoder, read_bundle
 from behavior_lib.inference.renumber import same_names
 from behavior_lib.inference.vocabulary import Vocabulary
-from behavior_lib.registry import SOURCE, START_MODEL, TAUGHT_BY, TRAIN_CUT, Registered, Registry
+from behavior_lib.registry import SOURCE, START_MODEL, TAUGHT_BY, TAUGHT_LABELS, TRAIN_CUT, Registered, Registry
 from behavior_lib.spark.admission import Admission, Cut
 from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.item_attributes import with_known
@@ -73,7 +73,7 @@ def run(job: Job) -> Summary:
         return _tell(job, settings, snapshot, counts, inputs)
     if job.config.train.overfit_one_batch:
         return _overfit(job, settings, snapshot, counts, inputs)
-    store, tags = FolderStore(settings.checkpoints_of(snapshot)), _tags(job, versions, cut, origin)
+    store, tags = FolderStore(settings.checkpoints_of(snapshot)), _tags(job, versions, cut, origin, start)
     if origin is not None:
         origin.put(store)
     experiment = registry.experiment(job.config.mlflow.experiment, job.config.mlflow.artifacts)
@@ -142,9 +142,13 @@ def _vocabulary(job: Job, versions: Mapping[str, int]) -> Vocabulary:
     return read_vocabulary(items, types, reserved_buckets(job.tables))
 
 
-def _tags(job: Job, versions: Mapping[str, int], cut: Cut | None, origin: Origin | None) -> dict[str, object]:
+def _tags(
+    job: Job, versions: Mapping[str, int], cut: Cut | None, origin: Origin | None, start: Registered | None
+) -> dict[str, object]:
     """What the run and the version say of where the model comes from."""
     started = {} if origin is None else {START_MODEL: origin.identity}
+    if start is not None and start.is_of(job.source.name) and start.taught_labels:
+        started[TAUGHT_LABELS] = start.tags[TAUGHT_LABELS]
     until = {} if cut is None else {TRAIN_CUT: cut}
     return {**versions, TAUGHT_BY: job.config.train.split.value, **until, SOURCE: job.source.name, **started}
 

@@ -28,6 +28,7 @@ WORK = "train"  # a trial may take up the states of a training, and a training t
 def run(job: Job) -> Summary:
     """Try configurations on the newest sequences until tune.trials of the study have ended, and tell the best."""
     tune = job.config.tune
+    tune.check()
     if job.config.train.launcher is LauncherName.spark:
         raise ConfigError("tune does not train in Spark tasks", mend="--set train.launcher=local")
     if job.config.train.start_model is not None:

@@ -83,6 +83,7 @@ def a_story() -> data.UserStory:
             data.Recommendation(hebrew, False, False, "what follows", (once,)),
         ),
         next_items=(milk,),
+        n_unnamed=0,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from behavior_lib.config.least import check_least
 from behavior_lib.errors import ConfigError
 
 
@@ -38,10 +39,7 @@ class FineTuneConfig:
     def check(self) -> None:
         """Raises ConfigError for values that cannot be."""
         least = {"hidden": 0, "epochs": 1, "patience": 1, "batch_size": 1, "most_users": 1, "weight_decay": 0}
-        for key, lowest in least.items():
-            if getattr(self, key) < lowest:
-                mend = f"--set fine_tune.{key}=…"
-                raise ConfigError(f"fine_tune.{key} must be at least {lowest}", value=getattr(self, key), mend=mend)
+        check_least("fine_tune", self, least)
         positive = ("learning_rate", "encoder_learning_rate", "validation_share", "test_share")
         for key in positive:
             if getattr(self, key) <= 0:

@@ -181,4 +181,6 @@ def _to_config(tree: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError("a value cannot be resolved", value=str(error).splitlines()[0]) from None
     key_places(config.privacy)
+    if not 0 <= config.seed < 2**32:
+        raise ConfigError("a seed must be a number from 0 to 4294967295", value=config.seed, mend="--set seed=…")
     return config

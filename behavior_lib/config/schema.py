@@ -8,6 +8,7 @@ from enum import Enum
 from omegaconf import MISSING
 
 from behavior_lib.config.fine_tune import FineTuneConfig
+from behavior_lib.config.least import check_least
 from behavior_lib.config.model import ModelConfig
 from behavior_lib.config.train import TrainConfig
 from behavior_lib.errors import ConfigError
@@ -99,6 +100,10 @@ class TuneConfig:
     study: str | None = None  # null: source and a hash of space, sequences and what is fixed, so that the same goes on
     storage: str = "${paths.var}/tune.db"  # what remembers studies: path of a sqlite file, or URL of a database
 
+    def check(self) -> None:
+        """Raises ConfigError for numbers that cannot be."""
+        check_least("tune", self, {"trials": 1})
+
 
 @dataclass
 class EvaluateConfig:
@@ -128,11 +133,7 @@ class EvaluateConfig:
 
     def check(self) -> None:
         """Raises ConfigError for numbers that cannot be."""
-        for key, lowest in {"k": 1, "recent_days": 1, "batch_size": 1, "most_events": 0}.items():
-            value = getattr(self, key)
-            if value < lowest:
-                mend = f"--set evaluate.{key}=…"
-                raise ConfigError(f"evaluate.{key} must be at least {lowest}", value=value, mend=mend)
+        check_least("evaluate", self, {"k": 1, "recent_days": 1, "batch_size": 1, "most_events": 0})
         if any(k < 1 for k in self.more_k):
             mend = "--set evaluate.more_k=[1, 5], or [] for none"
             raise ConfigError("evaluate.more_k must be at least 1 each", value=list(self.more_k), mend=mend)
@@ -177,6 +178,10 @@ class ReportConfig:
     known_items: list[str] = field(default_factory=list)  # item ids whose neighbours are shown; empty: the most bought
     users: list[str] = field(default_factory=list)  # users whose history is shown; empty: three of different activity
     explain_events: int = 256  # newest events of each that are left out in turn, to tell what moved the user's vector
+
+    def check(self) -> None:
+        """Raises ConfigError for numbers that cannot be."""
+        check_least("report", self, {"explain_events": 1})
 
 
 @dataclass

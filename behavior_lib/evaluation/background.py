@@ -121,9 +121,10 @@ class Background:
     def groups(self, ranks: Ranks) -> dict[str, NDArray[np.bool_]]:
         """Some of the targets by name, each bool [T].
 
-        repeat: items that the user has had; novel: all others. head, middle, tail: by `stratum`, of the catalogue;
+        repeat: items that the user has had; novel: all others, so also what the user had before it got a number
+        (`vocabulary`): own counts are of numbered items. head, middle, tail: by `stratum`, of the catalogue;
         cold_items: what is not of it, and so a miss of every method. history_q1 … q4: all targets of the users whose
-        events before the cut are among the fewest quarter …, quartiles of those with a past by linear interpolation;
+        events of the catalogue are among the fewest quarter …, quartiles of those with a past by linear interpolation;
         users with as many events are in the same, the lower one. cold_users: all targets of users without a past.
         """
         width = len(self.popularity)

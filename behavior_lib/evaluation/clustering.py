@@ -75,7 +75,7 @@ def _judge(vectors: NDArray[np.float32], n_clusters: int, seed: int) -> Clusters
 def _run(vectors: NDArray[np.float32], users: NDArray[np.int64], n_clusters: int, seed: int) -> NDArray[np.int64]:
     """int64 [n]: the cluster of each of the users, _NOT_IN_IT for the others. users: rows of the vectors."""
     labels = np.full(len(vectors), _NOT_IN_IT, dtype=np.int64)
-    labels[users] = KMeans(n_clusters, n_init=_STARTS, random_state=seed).fit_predict(vectors[users])
+    labels[users] = KMeans(n_clusters, n_init=_STARTS, random_state=seed % 2**32).fit_predict(vectors[users])
     return labels
 
 

@@ -24,7 +24,7 @@ from behavior_lib.evaluation.probes_features import (
     Panel,
     split_features,
 )
-from behavior_lib.evaluation.probes_folds import deal, fewest
+from behavior_lib.evaluation.probes_folds import deal, fewest, in_a_whole_fold
 from behavior_lib.evaluation.probes_learners import Candidate, answers, candidates, headline, metrics
 
 BASELINES = (AGGREGATES, TF_IDF, MAJORITY)
@@ -72,6 +72,8 @@ class Plan:
             return f"{len(values)} users, and {2 * least} are needed"
         elif values.min() == values.max():
             return f"it is {values[0]:g} for all users"
+        elif (common := in_a_whole_fold(values, self.folds)) is not None:
+            return f"a fold may have users with {common:g} alone"
         return None
 
 

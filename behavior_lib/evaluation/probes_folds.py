@@ -29,6 +29,16 @@ def deal(
     return fold
 
 
+def in_a_whole_fold(values: NDArray[np.float64], n_folds: int) -> float | None:
+    """The value that `deal` may give all users of a fold, of whom R² tells nothing; None where there is none.
+
+    values: float64 [n], a label that is a number, n at least 2 n_folds. A fold has one user of every n_folds that are
+    next to each other; so the value would have to be among the lowest of these and among the highest.
+    """
+    ascending, last = np.sort(values), (len(values) // n_folds - 1) * n_folds
+    return float(ascending[last]) if ascending[n_folds - 1] == ascending[last] else None
+
+
 def fewest(n_folds: int, n_inner: int) -> int:
     """Users of a class that every fold needs one of, and every inner fold of what is left."""
     n = max(n_folds, n_inner)

@@ -214,7 +214,9 @@ class SequenceModel(nn.Module, ABC):
         """The scalar to minimise on a prepared batch of training rows. drawn: what `draw` gave for it, and DONE."""
 
     def prepare(self, batch: Batch) -> Batch:
-        """The newest `spec.length` events, unseen items and event types read as unknown."""
+        """The newest `spec.length` events. Items that train does not have are read as unknown, and event types that
+        have no row here.
+        """
         batch = batch.newest(self.spec.length)
         present = batch.present
         item, kind = batch.item_index, batch.event_type

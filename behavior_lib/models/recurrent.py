@@ -27,9 +27,9 @@ class Recurrent(CausalEncoder):
         return (self.recurrent,)
 
     def states(self, x: Tensor, batch: Batch) -> Tensor:
-        """The last layer's hidden states."""
+        """The last layer's hidden states, as exact as `x`: in lower precision some modules leave theirs low."""
         states: Tensor = self.recurrent(x)[0]
-        return states
+        return states.to(x.dtype)
 
 
 class Gru(Recurrent):

@@ -176,7 +176,8 @@ class Recommendation:
 class UserStory:
     """One user's sessions before the cut, oldest first, what was recommended then, and what came.
 
-    next_items: the items of the user's first session after the cut; None where it is not known.
+    next_items: the items of the user's first session after the cut; None where it is not known. n_unnamed: those of
+    them that have no number (`vocabulary.min_count`), so that nobody can recommend them.
     """
 
     user_id: str
@@ -185,6 +186,7 @@ class UserStory:
     sessions: tuple[Session, ...]
     recommended: tuple[Recommendation, ...]
     next_items: tuple[Item, ...] | None
+    n_unnamed: int
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,12 @@ def render(data: ReportData) -> str:
         loader=FunctionLoader(_read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        count=numbers.count, day=numbers.day, moment=numbers.moment, seconds=numbers.seconds, text=_item_text
+        count=numbers.count,
+        day=numbers.day,
+        moment=numbers.moment,
+        plural=numbers.plural,
+        seconds=numbers.seconds,
+        text=_item_text,
     )
     return environment.get_template("report.html.j2").render(**_context(data))
 

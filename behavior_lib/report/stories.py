@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from behavior_lib.report import charts, numbers
@@ -105,7 +105,8 @@ def story(user: UserStory) -> Story:
     came = None
     if user.next_items is not None:
         in_order = sorted(user.next_items, key=lambda item: item not in hits)
-        came = _basket("", Session(cut, None, tuple(in_order), (None,) * len(in_order)), largest)
+        basket = _basket("", Session(cut, None, tuple(in_order), (None,) * len(in_order)), largest)
+        came = replace(basket, more=basket.more + user.n_unnamed)
     summary = (
         f"{numbers.plural(user.n_events, 'event')} in {numbers.plural(len(user.sessions), 'session')} "
         f"before {numbers.day(cut)}"
@@ -159,7 +160,7 @@ def _outcome(user: UserStory) -> str:
     if user.next_items is None:
         return "What the user did next is not known yet."
     hits = sum(bool(each.came) for each in user.recommended)
-    size = len(set(user.next_items))
+    size = len(set(user.next_items)) + user.n_unnamed
     of_all = f"{hits} of {len(user.recommended)} recommended items {'was' if hits == 1 else 'were'}"
     return f"{of_all} among the {numbers.plural(size, 'item')} of the user's next session."
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -38,11 +38,14 @@ class Cut:
 
     @classmethod
     def learned_by(cls, model: Registered) -> Cut | None:
-        """That of what a version learned from; None where its tags do not know."""
+        """That of what a version learned from; None where its tags do not know. Raises ValueError for no such time."""
         text = model.tags.get(TRAIN_CUT)
         if text is None:
             return None
-        return cls(None if text == SplitKind.leave_one_out.value else datetime.fromisoformat(text))
+        if text == SplitKind.leave_one_out.value:
+            return cls(None)
+        time = datetime.fromisoformat(text)
+        return cls(time if time.tzinfo is None else time.astimezone(timezone.utc).replace(tzinfo=None))
 
     def __str__(self) -> str:
         """As the tag has it: an ISO time, or the kind of split."""
@@ -97,7 +100,11 @@ class Admission:
         """
         if asked is None:
             return
-        learned = Cut.learned_by(model)
+        try:
+            learned = Cut.learned_by(model)
+        except ValueError:
+            what, mend = f"a version's tag {TRAIN_CUT} is no time", "give it an ISO time, or leave_one_out"
+            raise self.refusal(what, where=self.where, value=model.tags[TRAIN_CUT], mend=mend) from None
         if learned is None:
             told = f"version {model.version} does not say up to which cut it has learned"
             self.warn(f"{told} (no tag {TRAIN_CUT}): whether it knows the answers is not noticed")

@@ -159,7 +159,7 @@ class Reader:
     def well_known(self, wanted: tuple[str, ...], vectors: data.ItemVectors) -> tuple[data.Neighbours, ...]:
         """The neighbours of the items in `wanted`, or of the most frequent named item of each of ten kinds."""
         place = {item: index for index, item in enumerate(vectors.ids)}
-        chosen = [place[item] for item in wanted if item in place] or self._one_a_kind(vectors, place)
+        chosen = [place[item] for item in wanted if item in place] if wanted else self._one_a_kind(vectors, place)
         return tuple(
             data.Neighbours(
                 _item_at(vectors, index),

@@ -65,17 +65,17 @@ def _tell(
     histories = Renumbering.between(vocabulary, encoder.vocabulary).histories(users.histories)
     explained = occlusion.next_items(histories, k, _REASONS)
     influences = occlusion.influences(histories)
-    targets = [{vocabulary.item_ids[index] for index in row if index} - {None} for row in users.targets]
+    targets = [what_came(row, vocabulary.item_ids) for row in users.targets]
     events = _events(reader, users.user_ids.tolist(), seen)
     why = {reason.item_id for row in explained for each in row for reason in each.reasons}
-    named = {each.item_id for row in explained for each in row} | why | {item for row in targets for item in row}
+    named = {each.item_id for row in explained for each in row} | why | {item for row, _ in targets for item in row}
     names = _names(reader.items, named)
     told = []
     for place, user in enumerate(users.user_ids.tolist()):
         own, length = events.get(user, []), int(users.histories.length[place])
         read = [vocabulary.item_ids[index] for index in users.histories.item_index[place, :length]]
         last = {row[_ITEM]: row[EVENTS.event_time] for row in own}
-        came = targets[place]
+        came, n_unnamed = targets[place]
         told.append(
             data.UserStory(
                 user,
@@ -84,9 +84,17 @@ def _tell(
                 _sessions(own, along(own, read, influences[place])),
                 tuple(_recommendation(each, names, last, came) for each in explained[place]),
                 tuple(names[item] for item in sorted(came, key=lambda each: names[each].name)),
+                n_unnamed,
             )
         )
     return tuple(sorted(told, key=lambda story: story.n_events))
+
+
+def what_came(targets: NDArray[np.int32], item_ids: Sequence[str | None]) -> tuple[set[str], int]:
+    """The ids of one user's targets, and how many more there are that have none. targets: right-padded with 0."""
+    ids = [item_ids[index] for index in targets if index]
+    named = {item_id for item_id in ids if item_id is not None}
+    return named, len(ids) - len(named)
 
 
 def _recommendation(

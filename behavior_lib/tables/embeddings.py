@@ -58,10 +58,11 @@ EVALUATIONS = TableSpec(
             "hit_rate@10, recall@10, ndcg@10, precision@10, map@10, mrr@10, mrr (of all places), coverage@10, "
             "novelty@10, popularity@10, long_tail@10, miscalibration@10 (miscalibration_NAME@10 by "
             "evaluate.calibration_attributes); all but mrr at other numbers of places too (evaluate.more_k); "
-            "recall@10|novel, ndcg@10|novel, …: over such targets alone (repeat, novel; head, middle, tail by the "
-            "item's popularity, and cold_items, which were not known before the cut, so that every method misses "
-            "them; history_q1 … history_q4 by the user's number of events, and cold_users, who had none before the "
-            "cut); …|among_new: over novel targets, where the user's own items are not ranked; next_type_accuracy, "
+            "recall@10|novel, ndcg@10|novel, …: over such targets alone (repeat; novel, among them every item without "
+            "a number at the cut; head, middle, tail by the item's popularity, and cold_items, which were not known "
+            "before the cut, so that every method misses them; history_q1 … history_q4 by the user's number of events "
+            "with a known item, and cold_users, who had no event before the cut); …|among_new: over novel targets, "
+            "where the user's own items are not ranked; next_type_accuracy, "
             "next_type_f1, next_time_mae, next_time_rmse (days), next_value_mae, next_value_rmse: of the first "
             "instant after the cut, where the model has an objective that tells it",
         ),

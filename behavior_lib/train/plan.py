@@ -25,7 +25,7 @@ from behavior_lib.data.snapshot import TrainCounts
 from behavior_lib.errors import ConfigError
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.losses import sampling_of
-from behavior_lib.models.objectives.chosen import NEXT_SESSION, check_objectives
+from behavior_lib.models.objectives.chosen import NEXT_SESSION, OBJECTIVES, check_objectives
 from behavior_lib.train.settings import SCALES, FitSettings, RunSettings
 from behavior_lib.train.transfer import Origin
 
@@ -64,7 +64,7 @@ def plan(config: Config, counts: TrainCounts, folder: Path, origin: Origin | Non
     fit = FitSettings(
         **_alike(FitSettings, train)
         | {
-            "batch_size": _batch_size(train, workers),
+            "batch_size": _batch_size(config, workers),
             "learning_rate": train.learning_rate * SCALES[train.learning_rate_scaling](workers * train.accumulate),
             "seed": config.seed,
             "threads": train.threads or max(1, len(os.sched_getaffinity(0)) // workers),
@@ -97,13 +97,18 @@ def _alike(kind: type, *sections: object) -> dict[str, Any]:
     return {key: value.value if isinstance(value, Enum) else value for key, value in told.items()}
 
 
-def _batch_size(train: TrainConfig, workers: int) -> int:
-    if train.batch_of is BatchOf.worker:
-        return train.batch_size
-    parts = workers * train.accumulate
+def _batch_size(config: Config, workers: int) -> int:
+    """Rows of one batch of one worker."""
+    train = config.train
+    parts = 1 if train.batch_of is BatchOf.worker else workers * train.accumulate
     if train.batch_size % parts:
         mend = f"choose a multiple of train.workers * train.accumulate, which is {parts}"
         raise ConfigError("train.batch_size cannot be shared out evenly", value=train.batch_size, mend=mend)
+    weights = config.model.objectives
+    compared = [name for name, objective in OBJECTIVES.items() if objective.compares_users and weights.get(name, 0) > 0]
+    if compared and train.batch_size // parts < 2:
+        what = f"{compared[0]} tells rows of a batch apart, and a worker's batches have one row"
+        raise ConfigError(what, where="train.batch_size", value=train.batch_size, mend=f"give {2 * parts} or more")
     return train.batch_size // parts
 
 
@@ -120,6 +125,7 @@ def _check(config: Config) -> None:
         "train.checkpoint_steps": train.checkpoint_steps,
         "train.keep_checkpoints": train.keep_checkpoints,
         "train.highest_loss": train.highest_loss,
+        "train.clip_norm": train.clip_norm,
         "train.negatives": train.negatives,
         "train.boundaries": train.boundaries,
         "train.timeout_minutes": train.timeout_minutes,
@@ -141,6 +147,11 @@ def _check(config: Config) -> None:
     if train.stop_after is not None and not 1 <= train.stop_after <= train.epochs:
         mend = f"choose 1 to train.epochs, which is {train.epochs}"
         raise ConfigError("train.stop_after cannot be", value=train.stop_after, mend=mend)
+    if not 0 <= train.warmup_share <= 1:
+        mend = "it is a share of all steps: 0.05"
+        raise ConfigError("train.warmup_share must be from 0 to 1", value=train.warmup_share, mend=mend)
+    if train.weight_decay < 0:
+        raise ConfigError("train.weight_decay is less than 0", value=train.weight_decay, mend="0 leaves it out")
     if not 0 <= train.average < 1:
         raise ConfigError("train.average must be at least 0 and below 1", value=train.average, mend="try 0.999")
     dense = {"attributes": model.item_attributes, "vectors": model.item_vectors}

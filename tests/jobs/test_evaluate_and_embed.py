@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from behavior_lib.config.loader import load
 from behavior_lib.errors import ConfigError, DataRefused, GateNotPassed
+from behavior_lib.evaluation.judge import CHAMPION
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.models.repeat import N_FEATURES
 from behavior_lib.registry import CHALLENGER, TAUGHT_BY, Registry
@@ -120,6 +121,13 @@ def test_a_judged_champion_is_left_alone_until_a_challenger_comes(job, new_versi
     }
     assert after["model", "mrr"].value == after["champion", "mrr"].value > 0
     assert evaluations(job("evaluate"), version.version) == before
+
+    # An alias that somebody moves: the last good run was of another version, whatever figures this one has.
+    client = MlflowClient(job("evaluate").config.mlflow.tracking_uri)
+    client.set_registered_model_alias(registry.model_name, CHAMPION, str(challenger.version))
+    client.delete_registered_model_alias(registry.model_name, CHALLENGER)
+    moved = run(job("evaluate"))
+    assert (moved["status"], moved["model_version"]) == ("succeeded", challenger.version)
 
 
 def told_of(lines):

@@ -1,6 +1,7 @@
 """behavior fine_tune on a small shop: planted labels are learned from what came before the cut, and served by name."""
 
 from datetime import datetime, timezone
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -9,20 +10,33 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from behavior_lib.config import load
+from behavior_lib.errors import ConfigError
+from behavior_lib.evaluation.probes import Label
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.inference.labels import LABEL_BUNDLE_FILES
 from behavior_lib.inference.vocabulary import Vocabulary
 from behavior_lib.models.base import ModelSpec
 from behavior_lib.models.build import build_model, save_model
-from behavior_lib.registry import CHALLENGER, SOURCE, START_MODEL, TAUGHT_BY, TRAIN_CUT, Registry
+from behavior_lib.registry import (
+    CHALLENGER,
+    SOURCE,
+    START_MODEL,
+    TAUGHT_BY,
+    TAUGHT_LABELS,
+    TRAIN_CUT,
+    Registered,
+    Registry,
+)
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.tables import EVENT_TYPES, ITEMS
+from jobs.fine_tune import learned
 from tests.jobs.small_source import YAML, failure, line
 
 pytestmark = pytest.mark.spark
 
 USERS, N_ITEMS, LENGTH = 150, 10, 4
-TIME = datetime(2017, 4, 1, tzinfo=timezone.utc)
+TIME, CUT = datetime(2017, 4, 1, tzinfo=timezone.utc), datetime(2017, 5, 1)
 LABELS = """
 users:
   format: csv
@@ -103,7 +117,7 @@ def tagged(shop, tags):
     return uri
 
 
-def test_labels_are_learned_judged_and_served(shop, shop_of_labels, registry):
+def test_labels_arelearned_judged_and_served(shop, shop_of_labels, registry):
     setting, histories, fond, threes = shop_of_labels
     words = (setting, "mlflow.model_name=encoder", "fine_tune.model=challenger", "fine_tune.learning_rate=0.03")
     uri = tagged(shop, LEARNED)
@@ -123,6 +137,7 @@ def test_labels_are_learned_judged_and_served(shop, shop_of_labels, registry):
     # What the encoder has learned from, so has this version.
     tags = {**LEARNED, START_MODEL: "encoder/1", "cut": "2017-05-01T00:00:00"}
     assert {key: version.tags[key] for key in tags} == tags
+    assert TAUGHT_LABELS not in version.tags
     run = MlflowClient(uri).get_run(told["mlflow_run_id"])
     assert (run.info.status, run.data.metrics["fond.linear.auc"]) == ("FINISHED", figures["linear"]["auc"])
     assert {key.split(".")[0] for key in run.data.params} == {"fine_tune"}
@@ -146,11 +161,73 @@ def test_labels_are_learned_judged_and_served(shop, shop_of_labels, registry):
     nobody = loaded.predict(pd.DataFrame({"user_id": ["new"], "item_id": [[]]}))
     assert nobody[["fond", "threes"]].isna().all(axis=None)
 
+
+def test_a_trained_encoder_knows_the_labels_and_what_came_before_the_cut(shop, shop_of_labels, registry):
+    setting, words = shop_of_labels[0], (shop_of_labels[0], "mlflow.model_name=encoder", "fine_tune.model=challenger")
+    labels = Registry(tagged(shop, LEARNED), "encoder-labels")
     trained = shop.run("fine_tune", *words, "fine_tune.encoder=trained", "fine_tune.labels=[fond]")
-    assert (trained["exit_code"], trained["model_version"]) == (0, 2), trained["stderr"]
+    assert (trained["exit_code"], trained["model_version"]) == (0, 1), trained["stderr"]
     assert trained["labels"].keys() == {"fond"}
-    with labels.bundle(labels.find("2")) as folder:
-        assert not torch.equal(Encoder.load(folder).model.state_dict()["items.weight"], old["items.weight"])
+    with registry.bundle(registry.find("1")) as before, labels.bundle(labels.find("1")) as folder:
+        old, new = (Encoder.load(place).model.state_dict()["items.weight"] for place in (before, folder))
+    assert not torch.equal(new, old)
+    tags = labels.find("1").tags
+    assert (tags[TRAIN_CUT], tags[TAUGHT_LABELS]) == ("2017-05-01T00:00:00", '["fond"]')
+    quick = ("probe.folds=2", "probe.inner_folds=2", "probe.repeats=1", "probe.clusters=0", "probe.leave_out=[taste]")
+    probed = shop.run("probe", setting, "mlflow.model_name=encoder-labels", "probe.model=1", *quick)
+    assert probed["exit_code"] == 0, probed["stderr"]
+    assert probed["left_out"]["fond"] == "the model was taught it (fine_tune.encoder=trained)"
+    assert "threes" in probed["probes"]
+    again = shop.run("fine_tune", *words, "fine_tune.model=encoder-labels@1", "fine_tune.labels=[fond,taste]")
+    assert "version 1 was taught fond before: its test users are new to it only where seed" in again["stderr"]
+    assert labels.find("2").taught_labels == ("fond",)
+
+
+def fine_tuning(encoder):
+    """What a run of the shop is asked."""
+    config = load("local", None, [f"fine_tune.encoder={encoder}"]).config
+    return SimpleNamespace(source=SimpleNamespace(name="shop"), config=config)
+
+
+MALL = {SOURCE: "mall", TRAIN_CUT: "2017-08-01", TAUGHT_LABELS: '["b"]'}
+
+
+@pytest.mark.parametrize(
+    ("tags", "taught", "expected"),
+    [
+        ({SOURCE: "shop", TRAIN_CUT: "2017-04-01"}, "trained", {TRAIN_CUT: "2017-05-01T00:00:00"}),
+        ({SOURCE: "shop", TRAIN_CUT: "2017-04-01"}, "frozen", {TRAIN_CUT: "2017-04-01"}),
+        # Where nobody knows how much the old one knows, nobody knows it of the new one.
+        ({SOURCE: "shop", TRAIN_CUT: "leave_one_out"}, "trained", {}),
+        ({SOURCE: "shop"}, "trained", {}),
+        (
+            {SOURCE: "mall", TRAIN_CUT: "2017-08-01", TAUGHT_LABELS: '["b"]'},
+            "trained",
+            {TRAIN_CUT: "2017-05-01T00:00:00"},
+        ),
+        (MALL, "frozen", {}),
+    ],
+)
+def test_a_new_version_says_what_is_known_of_what_it_learned(tags, taught, expected):
+    job = SimpleNamespace(
+        source=SimpleNamespace(name="shop"), config=load("local", None, [f"fine_tune.encoder={taught}"]).config
+    )
+    labels = [Label("a_is_x", np.zeros(1), True, "a"), Label("c", np.zeros(1), False)]
+    found = {key: str(value) for key, value in learned(job, Registered("m", 1, "r", tags), labels, CUT).items()}
+    names = {TAUGHT_LABELS: '["a", "a_is_x", "c"]'} if taught == "trained" else {}
+    assert found == {**expected, **names}
+
+
+def test_labels_taught_before_are_taught_still():
+    job = SimpleNamespace(
+        source=SimpleNamespace(name="shop"), config=load("local", None, ["fine_tune.encoder=trained"]).config
+    )
+    model = Registered("m", 1, "r", {SOURCE: "shop", TAUGHT_LABELS: '["b"]'})
+    assert learned(job, model, [Label("c", np.zeros(1), False)], CUT) == {TAUGHT_LABELS: '["b", "c"]'}
+    for broken in ("fond", '"fond"'):
+        sentence = r"^no list of labels in tag taught_labels of version 1 of m: .*fond.*; write \[\"age\"\], say$"
+        with pytest.raises(ConfigError, match=sentence):
+            _ = Registered("m", 1, "r", {TAUGHT_LABELS: broken}).taught_labels
 
 
 def test_what_cannot_be_is_one_sentence(shop, shop_of_labels, registry):

@@ -13,6 +13,7 @@ from pyspark.sql import Row
 
 from behavior_lib.cli import load_job
 from behavior_lib.config import load
+from behavior_lib.errors import ConfigError
 from behavior_lib.evaluation.judge import CHAMPION
 from behavior_lib.inference.encoder import Encoder
 from behavior_lib.models.base import ModelSpec
@@ -23,7 +24,7 @@ from behavior_lib.report.curves import training_curve
 from behavior_lib.spark.evaluation import read_vocabulary
 from behavior_lib.spark.job import Job, execute
 from behavior_lib.spark.report import Reader, item_of
-from behavior_lib.spark.report_users import along, stories
+from behavior_lib.spark.report_users import along, stories, what_came
 from behavior_lib.tables import EVALUATIONS, EVENT_TYPES, EVENTS, ITEM_EMBEDDINGS, ITEMS, SEQUENCES, SESSIONS
 from tests.conftest import DATA
 from tests.jobs.small_source import line
@@ -155,6 +156,7 @@ def test_well_known_items_are_of_ten_kinds_unless_they_are_named(reader):
     assert all(len(each.nearest) == 6 for each in found)
     (named,) = reader.well_known((items.ids[5], "no such item"), items)
     assert named.item == data.Item(items.ids[5], items.names[5], items.groups[5])
+    assert reader.well_known(("no such item",), items) == ()
 
 
 def test_the_training_curve_is_what_was_logged(trained):
@@ -181,11 +183,17 @@ def test_a_users_story_ends_at_the_cut_and_what_came_is_the_next_basket(story, r
     assert [item.id for item in story.sessions[-1].items if item.id not in set(past["product_id"].astype(str))] == []
     following = later[later["basket_id"] == later["basket_id"].iloc[0]]["product_id"].astype(str)
     assert story.next_items is not None
-    assert {item.id for item in story.next_items} == set(following)
+    assert ({item.id for item in story.next_items}, story.n_unnamed) == (set(following), 0)
     assert len(story.recommended) == 10
     bought = set(past["product_id"].astype(str))
     assert [each.had_before for each in story.recommended] == [each.item.id in bought for each in story.recommended]
     assert [each.came for each in story.recommended] == [each.item.id in set(following) for each in story.recommended]
+
+
+def test_rare_items_of_a_next_session_are_counted_and_have_no_name():
+    named = [None, None, None, "milk", "bread"]
+    assert what_came(np.array([2, 2, 4, 0]), named) == ({"bread"}, 2)
+    assert what_came(np.array([3, 4, 0, 0]), named) == ({"milk", "bread"}, 0)
 
 
 def test_what_moved_the_vector_and_what_items_rest_on_are_events_of_the_user(story, raw):
@@ -222,6 +230,11 @@ def test_the_job_writes_the_page_once_and_again_where_it_is_gone(run, trained, c
     assert "on the test split" in page
     assert [found.name for found in path.parent.glob("*report*")] == ["report.html"]
     assert run("report")["status"] == "unchanged"
+    run("report", "report.known_items=[no such item]")
+    what = "of what version 1 has no vector there are no neighbours"
+    assert f"warning: report.known_items names no such item: {what}" in " ".join(capfd.readouterr().err.split())
+    with pytest.raises(ConfigError, match="report.explain_events must be at least 1: 0; --set report.explain_events="):
+        run("report", "report.explain_events=0")
     assert [run("report", "evaluate.k=5")["status"], run("report")["status"]] == ["succeeded"] * 2
     path.unlink()
     assert run("report")["status"] == "succeeded"

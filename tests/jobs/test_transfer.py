@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 
 from behavior_lib.inference.encoder import BUNDLE_FILES
 from behavior_lib.models.build import load_model
-from behavior_lib.registry import CHALLENGER, SOURCE, START_MODEL, TAUGHT_BY, Registry
+from behavior_lib.registry import CHALLENGER, SOURCE, START_MODEL, TAUGHT_BY, TAUGHT_LABELS, Registry
 from behavior_lib.spark.schema import rows_frame
 from behavior_lib.spark.tables import Tables
 from behavior_lib.tables import EVENT_TYPES, ITEMS
@@ -51,10 +51,11 @@ def test_a_model_begins_with_one_of_another_warehouse(spark, shop, source):
     # Where no step moves a weight, what is registered is what the run began with.
     there = (source(), *TRAINING, "mlflow.model_name=two", f"paths.warehouse={shop.root / 'elsewhere'}")
     begun = (*there, "train.start_model=one@challenger", "train.learning_rate=1e-30")
+    uri = f"sqlite:///{shop.root / 'var' / 'mlflow.db'}"
+    MlflowClient(uri).set_model_version_tag("one", "1", TAUGHT_LABELS, '["a"]')
     second = shop.run("train", *begun)
     assert second["exit_code"] == 0, second["stderr"]
     assert "trace" not in second["stderr"]
-    uri = f"sqlite:///{shop.root / 'var' / 'mlflow.db'}"
     models = []
     for name in ("one", "two"):
         registry = Registry(uri, name)
@@ -70,6 +71,7 @@ def test_a_model_begins_with_one_of_another_warehouse(spark, shop, source):
     assert torch.equal(new.repeat.network[0].weight, old.repeat.network[0].weight)
     version = Registry(uri, "two").find(CHALLENGER)
     assert version.tags[START_MODEL].startswith("one/1 ")
+    assert version.taught_labels == ("a",)
     tags = MlflowClient(uri).get_run(second["mlflow_run_id"]).data.tags
     assert (tags[START_MODEL], tags[SOURCE], tags[TAUGHT_BY]) == (version.tags[START_MODEL], "shop", "train")
     assert shop.run("train", *begun)["status"] == "unchanged"

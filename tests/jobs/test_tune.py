@@ -60,6 +60,10 @@ def test_a_wrong_space_and_trials_that_all_fail_are_one_sentence(shop, settings)
         2,
         "unknown space: 'defalt'; did you mean default?",
     )
+    assert failure(shop.run("tune", *settings, "tune.trials=0")) == (
+        2,
+        "tune.trials must be at least 1: 0; --set tune.trials=…",
+    )
     assert failure(shop.run("tune", *settings, "train.launcher=spark")) == (
         2,
         "tune does not train in Spark tasks; --set train.launcher=local",

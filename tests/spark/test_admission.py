@@ -36,6 +36,16 @@ def test_the_cut_of_sequences_is_that_of_their_rows(spark):
     assert [Cut.at(JUNE, kind) for kind in (SplitKind["global"], SplitKind.leave_one_out)] == [Cut(JUNE), Cut(None)]
 
 
+def test_a_tag_set_by_hand_is_a_time_with_or_without_a_zone():
+    for text in ("2017-05-01", "2017-05-01T00:00:00Z", "2017-05-01T02:00:00+02:00"):
+        assert Cut.learned_by(version(cut=text)) == Cut(MAY)
+    sentence = (
+        "a version's tag train_cut is no time in probe.model: '2017/05/01'; give it an ISO time, or leave_one_out"
+    )
+    with pytest.raises(DataRefused, match=f"^{sentence}$"):
+        admission(refusal=DataRefused).check_cut(version(cut="2017/05/01"), Cut(JUNE))
+
+
 def test_versions_of_the_source_with_an_earlier_cut_are_admitted():
     told = []
     for model in (version(source="shop", cut=Cut(MAY), split="train"), version(source="shop", cut=Cut(JUNE))):

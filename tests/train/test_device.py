@@ -16,10 +16,10 @@ from tests.train.test_fit import SETTINGS
 LISTS = habits(6, 12, 30, 1)[0]
 
 
-def placed(layers=2, **changes):
+def placed(layers=2, name="transformer_repeat", **changes):
     torch.manual_seed(0)
     counts = torch.bincount(torch.tensor(LISTS).flatten(), minlength=34)
-    spec = ModelSpec("transformer_repeat", 12, 34, 4, window=8, dimension=16, layers=layers, dropout=0.3, negatives=32)
+    spec = ModelSpec(name, 12, 34, 4, window=8, dimension=16, layers=layers, dropout=0.3, negatives=32)
     return PlacedModel(build_model(spec, counts), replace(SETTINGS, **changes))
 
 
@@ -59,6 +59,14 @@ def test_blocks_in_bfloat16_come_close_and_the_weights_stay_float32():
     model = placed(precision="bfloat16").model
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert model.user_vectors(placed().prepare(histories(LISTS, 12), 1, 2).batch).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "cnn", "hstu"])
+def test_every_encoder_computes_its_blocks_in_bfloat16(name):
+    (loss, _), (near, found) = learnt(placed(name=name)), learnt(placed(name=name, precision="bfloat16"))
+    assert near.dtype == torch.float32
+    assert 0 < abs(near - loss) < 0.02 * loss
+    assert {gradient.dtype for gradient in found.values() if gradient is not None} == {torch.float32}
 
 
 @pytest.mark.slow

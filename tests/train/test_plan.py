@@ -59,6 +59,14 @@ def test_a_refit_keeps_its_newest_epoch(tmp_path):
         ),
         ("model.item_vectors=[text,text]", r"model.item_vectors names one twice: \['text', 'text'\]"),
         ("evaluate.k=0", "evaluate.k must be at least 1: 0"),
+        ("train.clip_norm=0", "train.clip_norm must be above 0: 0"),
+        ("train.warmup_share=2", "train.warmup_share must be from 0 to 1: 2"),
+        ("train.weight_decay=-0.1", r"train\.weight_decay is less than 0: -0\.1; 0 leaves it out"),
+        (
+            "model.objectives.augmentations=0.1 train.workers=2 train.batch_of=step train.batch_size=2",
+            "augmentations tells rows of a batch apart, and a worker's batches have one row in train.batch_size: 2; "
+            "give 4 or more",
+        ),
         ("model.successors=-1", "model.successors is less than 0: -1; 0 leaves the path out"),
         ("model.repeat_discount=-0.5", r"model\.repeat_discount is less than 0: -0\.5; 0 counts all events alike"),
     ],

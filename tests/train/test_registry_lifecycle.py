@@ -118,6 +118,20 @@ def test_an_older_run_does_not_take_the_alias_back(registry, register):
     assert registry.resolve(CHALLENGER) == newer
 
 
+def test_figures_are_named_as_mlflow_takes_it(registry, register, tracking_uri):
+    version = register()
+    registry.log_metrics(version, {"test.a+b.ndcg@10": 0.5, "test.miscalibration_size (ml)@10": 1.5})
+    found = MlflowClient(tracking_uri).get_run(version.run_id).data.metrics
+    assert found == {"test.a_and_b.ndcg_at_10": 0.5, "test.miscalibration_size _ml__at_10": 1.5}
+
+
+def test_a_version_of_another_model_is_named_with_it(registry, register):
+    version = register()
+    assert registry.find_any(f"{registry.model_name}@1", "train.start_model") == version
+    with pytest.raises(ConfigError, match=r"^a version has no model in train.start_model: '@1'; give NAME@VERSION$"):
+        registry.find_any("@1", "train.start_model")
+
+
 def test_nobody_is_champion_before_the_gate(registry, register):
     register()
     with pytest.raises(DataRefused, match=r"no version has passed the gate in model .*; run train and evaluate first"):

@@ -42,6 +42,8 @@ def test_later_layers_win_and_are_named():
         ("zzz=1", "unknown key zzz in --set"),
         ("train.communicator=mpi", "train.communicator has a value of the wrong type"),
         ("train.workers=many", "train.workers has a value of the wrong type"),
+        ("seed=-1", "a seed must be a number from 0 to 4294967295: -1; --set seed=…"),
+        ("seed=4294967296", "a seed must be a number from 0 to 4294967295: 4294967296"),
     ],
 )
 def test_a_wrong_override_is_one_sentence(override: str, sentence: str):

@@ -224,7 +224,10 @@ def test_differences_are_from_the_best_baseline_fold_by_fold():
         ([1.0, 2.0] + [np.nan] * 30, False, "2 users, and 6 are needed"),
         ([0.0] * 30, False, "it is 0 for all users"),
         ([1.0] * 3 + [0.0] * 3, True, None),
-        ([1.0, 2.0, 3.0] * 2, False, None),
+        ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], False, None),
+        ([1.0, 2.0, 3.0] * 2, False, "a fold may have users with 2 alone"),
+        ([0.0] * 27 + [5.0, 6.0, 7.0], False, None),
+        ([0.0] * 28 + [6.0, 7.0], False, "a fold may have users with 0 alone"),
     ],
 )
 def test_labels_that_cannot_be_judged_say_why(values, is_binary, reason):

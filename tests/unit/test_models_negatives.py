@@ -87,10 +87,10 @@ def test_the_ends_of_chance_are_known_items_too(sampling, chance):
     assert set(sampler.items(torch.full((4,), chance, dtype=torch.float64), TARGETS).tolist()) <= {3, 4, 5, 7}
 
 
-def test_a_batch_without_a_target_still_draws_known_items():
+def test_without_targets_a_batch_draws_as_the_log_share_says():
     sampler = NegativeSampler(COUNTS, "in_batch", 12)
     drawn = sampler.items(torch.from_numpy(CHANCES), torch.tensor([], dtype=torch.int64))
-    assert drawn.tolist() == [3, 3, 3, 4, 4, 4, 5, 5, 5, 7, 7, 7]
+    assert drawn.tolist() == [3, 4, 4, 5, 5, 5, 7, 7, 7, 7, 7, 7]
 
 
 def test_an_odd_draw_of_a_mixture_is_uniform():

@@ -216,6 +216,24 @@ def test_later_items_are_told_from_those_of_other_anchors_by_numpy():
     assert float(objective(task).detach()) == pytest.approx(np.mean(surprises), rel=1e-5)
 
 
+def test_later_events_of_no_known_item_are_neither_asked_nor_candidates():
+    lists = [[3, 2, 2, 4, 2, 5, 6, 2], [7, 8, 2, 9, 3, 4, 2, 2]]
+    objective, task = prepared("later_items", lists, [[0] * len(row) for row in lists])
+    row, column = task.drawn["row"].tolist(), task.drawn["column"].tolist()
+    states, vectors = task.states.detach().numpy(), task.model.items.weight.detach().numpy()
+    means = []
+    for ahead in range(1, 5):
+        form = objective.forms[ahead - 1].weight.detach().numpy()
+        told = [(r, c) for r, c in zip(row, column, strict=True) if lists[r][c + ahead] != 2]
+        items = [lists[r][c + ahead] for r, c in told]
+        logits = np.array([[form @ states[r, c] @ vectors[item] for item in items] for r, c in told])
+        logits[(np.array(items)[:, None] == items) & ~np.eye(len(items), dtype=bool)] = -np.inf
+        means.append(np.mean(np.log(np.exp(logits).sum(1)) - logits.diagonal()))
+    assert float(objective(task).detach()) == pytest.approx(np.mean(means), rel=1e-5)
+    objective, task = prepared("later_items", [[3, 2, 2, 2, 2, 2], [4, 2, 2, 2, 2]], [[0] * 6, [0] * 5])
+    assert float(objective(task).detach()) == 0
+
+
 def test_the_next_session_is_a_set_behind_a_silence_longer_than_the_gap():
     lists = [[3, 4, 3, 5, 2, 5, 7, 6], [7, 8]]
     objective, task = prepared("next_session", lists, [[0, 0, 1800, 1801, 0, 60, 0, 86_400], [0, 60]])
@@ -312,6 +330,15 @@ def test_the_variational_loss_adds_the_divergence_from_a_standard_normal():
     for done, weight in ((0.0, 0.0), (0.05, 0.05), (0.1, 0.1), (0.2, 0.2), (0.7, 0.2)):
         task.drawn["done"] = torch.tensor(done)
         assert float(objective(task).detach()) == pytest.approx(float(told.detach() + weight * divergence), rel=1e-5)
+
+
+def test_an_event_of_no_known_item_is_not_told():
+    objective, task = prepared("variational", [[3, 2, 4, 2]], [[0] * 4])
+    task.drawn["noise"].zero_()
+    mean, log_variance = objective.spread(objective.vectors(task)).chunk(2, dim=1)
+    divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
+    expected = float((objective.told(mean, task) + 0.2 * divergence / 2).detach())
+    assert float(objective(task).detach()) == pytest.approx(expected, rel=1e-6)
 
 
 def whole_model(**weights):

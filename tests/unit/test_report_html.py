@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from behavior_lib.report import ReportData, data, render
-from tests.report_example import CUT, EMOJI, NOW, RIGHT_TO_LEFT, SCRIPT, example, scores
+from tests.report_example import CUT, EMOJI, NOW, RIGHT_TO_LEFT, SCRIPT, a_story, example, scores
 
 VOID = {"meta", "br", "input"}
 
@@ -101,6 +101,14 @@ def test_figures_stand_in_the_page_as_people_write_them(page):
         assert text in shown
 
 
+def test_items_without_a_number_are_among_what_the_user_did_next():
+    shown = text_of(render(replace(example(), stories=(replace(a_story(), n_unnamed=2),))))
+    assert "1 of 2 recommended items was among the 3 items of the user's next session" in shown
+    assert "and 2 more" in shown
+    rare = replace(a_story(), next_items=(), n_unnamed=2)
+    assert "What came 2 items that have no number" in text_of(render(replace(example(), stories=(rare,))))
+
+
 def test_a_broken_ledger_is_said_to_be_broken():
     batch = data.Batch("b", NOW, 10, 5, 0, 0, 0)
     assert "The sum does not fit" in text_of(render(replace(example(), batches=(batch,))))
@@ -148,7 +156,7 @@ def test_before_anything_has_run_every_section_says_so():
 
 def test_a_user_whose_first_event_is_the_newest_is_told():
     alone = data.Session(CUT, None, (data.Item("1", "one", ""),), (None,))
-    story = data.UserStory("u", 1, CUT, (alone,), (), None)
+    story = data.UserStory("u", 1, CUT, (alone,), (), None, 0)
     assert "1 event in 1 session before 1 Dec 2017" in text_of(render(replace(example(), stories=(story,))))
     empty = replace(story, n_events=0, sessions=())
     assert "0 events in 0 sessions" in text_of(render(replace(example(), stories=(empty,))))
@@ -172,7 +180,7 @@ def test_what_moved_the_vector_most_is_told_and_barred_where_it_is_much():
         data.Session(CUT - timedelta(days=9), None, items[:2], (0.5, None)),
         data.Session(CUT - timedelta(days=2), None, (*items, items[1]), (*(n / 100 for n in range(12)), 0.25)),
     )
-    page = render(replace(example(), stories=(data.UserStory("u", 15, CUT, sessions, (), None),)))
+    page = render(replace(example(), stories=(data.UserStory("u", 15, CUT, sessions, (), None, 0),)))
     shown = text_of(page)
     movers = [("item 0 , 22", "0.5"), ("item 1 , 29", "0.25"), ("item 11 , 29", "0.11"), ("item 10 , 29", "0.1")]
     told = " ".join(f"{item} Nov 2017 {amount}" for item, amount in (*movers, ("item 9 , 29", "0.09")))
@@ -186,7 +194,7 @@ def test_what_moved_the_vector_most_is_told_and_barred_where_it_is_much():
     assert page.count('class="moment moved"') == 2
     quiet = data.Session(CUT - timedelta(days=9), None, items[:3], (0.004, 0.005, None))
     newest = replace(sessions[1], items=items[:1], influences=(0.5,))
-    page = render(replace(example(), stories=(data.UserStory("u", 4, CUT, (quiet, newest), (), None),)))
+    page = render(replace(example(), stories=(data.UserStory("u", 4, CUT, (quiet, newest), (), None, 0),)))
     shown = text_of(page)
     assert "What moved the vector most item 0 , 29 Nov 2017 0.5 item 1 , 22 Nov 2017 0.005 Where" in shown
     assert page.count('class="moment moved"') == 2

@@ -54,13 +54,10 @@ class NegativeSampler(nn.Module):
         return torch.searchsorted(self.cumulative, chance, right=True).clamp(max=int(self.known[-1]))
 
     def items(self, chance: Tensor, targets: Tensor) -> Tensor:
-        """The items at float64 [n] evenly spread over [0, 1). A batch without a target learns nothing from any item."""
+        """The items at float64 [n] evenly spread over [0, 1).
+
+        Where a batch has no targets they come by popularity, as `log_share` says: other objectives score them too.
+        """
         by_popularity, in_batch, evenly = torch.split(chance, list(self._parts))
-        pool = targets if len(targets) else self.known
-        return torch.cat(
-            [
-                self.popular(by_popularity),
-                pool[(in_batch * len(pool)).long()],
-                self.known[(evenly * len(self.known)).long()],
-            ]
-        )
+        of_batch = targets[(in_batch * len(targets)).long()] if len(targets) else self.popular(in_batch)
+        return torch.cat([self.popular(by_popularity), of_batch, self.known[(evenly * len(self.known)).long()]])

@@ -56,9 +56,9 @@ class Variational(Reconstruction):
     """Variational autoencoder (Kingma and Welling 2014; for sequences Bowman et al. 2016): the vector is drawn.
 
     The loss is the reconstruction and DIVERGENCE times the divergence from a standard normal distribution, per told
-    event. The weight stays below 1, as in Liang et al. 2018, where 0.2 ranked best, and grows to it evenly from 0 over
-    the first ANNEALED of the steps, as theirs does: else nothing is told by a vector that is drawn at random
-    (Bowman et al. 2016, "KL cost annealing"). The user is served before `spread`, as by all objectives.
+    event of a known item. The weight stays below 1, as in Liang et al. 2018, where 0.2 ranked best, and grows to it
+    evenly from 0 over the first ANNEALED of the steps, as theirs does: else nothing is told by a vector that is drawn
+    at random (Bowman et al. 2016, "KL cost annealing"). The user is served before `spread`, as by all objectives.
     """
 
     def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
@@ -75,7 +75,7 @@ class Variational(Reconstruction):
         mean, log_variance = self.spread(self.vectors(task)).chunk(2, dim=1)
         drawn = mean + task.drawn["noise"] * (0.5 * log_variance).exp()
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
-        n_told = task.batch.length.clamp(max=TOLD).sum().clamp(min=1)
+        n_told = (task.batch.newest(TOLD).item_index >= FIRST_INDEX).sum().clamp(min=1)
         weight = DIVERGENCE * (task.drawn[DONE] / ANNEALED).clamp(max=1.0) if DONE in task.drawn else DIVERGENCE
         loss: Tensor = self.told(drawn, task) + weight * divergence / n_told
         return loss

@@ -56,11 +56,13 @@ class Objective(nn.Module, ABC):
 
     needs_causal: whether it asks the states of the batch as it is for what comes later, so that an encoder that looks
     both ways would have seen the answer. teaches_users: whether it reads users, and not the states of single events
-    alone, of which a pooling with weights would learn nothing.
+    alone, of which a pooling with weights would learn nothing. compares_users: whether it tells the rows of a batch
+    from each other, so that one row alone teaches nothing.
     """
 
     needs_causal: ClassVar[bool] = False
     teaches_users: ClassVar[bool] = True
+    compares_users: ClassVar[bool] = False
 
     def __init__(self, spec: ModelSpec, item_counts: Tensor) -> None:
         """spec: of the model that it teaches. item_counts: int64 [n_items], counts in train."""

@@ -29,6 +29,8 @@ class SubSequences(Objective):
     where a history is longer than a row, two rows of one user count as two users.
     """
 
+    compares_users = True
+
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
         """row, start, length: int64 [2 m], the pieces; the two of one row stand m apart."""
         row = (batch.length >= 2).nonzero().squeeze(1).repeat(2)
@@ -67,6 +69,8 @@ class Augmentations(Objective):
     events. The loss is NT-Xent (Chen et al. 2020, SimCLR) with the other users' changes as negatives, users being rows
     as in SubSequences.
     """
+
+    compares_users = True
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Drawn:
         """Two changes of each row with an event, m apart: row, length: int64 [2 m]; column: int64 [2 m, L];

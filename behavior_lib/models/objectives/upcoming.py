@@ -24,7 +24,8 @@ class LaterItems(Objective):
     """CPC (van den Oord et al. 2018): a state tells the items 1 … AHEAD events later from those behind other states.
 
     One bilinear form a distance; the candidates of an anchor are what comes so much later at all anchors of the batch,
-    of the same history too, as in the paper. Events of one instant are asked for in the order in which they stand.
+    of the same history too, as in the paper. Events of one instant are asked for in the order in which they stand; an
+    event of no known item is neither asked for nor a candidate.
     """
 
     needs_causal = True
@@ -47,13 +48,17 @@ class LaterItems(Objective):
             return task.nothing()
         state, losses = task.states[row, column], []
         for distance, form in enumerate(self.forms, 1):
-            item = task.batch.item_index[row, column + distance]
-            logits = form(state) @ lookup(item, task.model.item_vectors()).T
+            later = task.batch.item_index[row, column + distance]
+            known = (later >= FIRST_INDEX).nonzero().squeeze(1)
+            if len(known) < 2:
+                continue
+            item = later[known]
+            logits = form(state[known]) @ lookup(item, task.model.item_vectors()).T
             # Another anchor with the same item ahead is no negative.
             same = (item[:, None] == item) & ~torch.eye(len(item), dtype=torch.bool, device=item.device)
             own = torch.arange(len(item), device=item.device)
             losses.append(F.cross_entropy(logits.masked_fill(same, -torch.inf), own))
-        return torch.stack(losses).mean()
+        return torch.stack(losses).mean() if losses else task.nothing()
 
 
 class NextSession(Objective):
