@@ -162,8 +162,8 @@ def learned(job: Job, model: Registered, labels: Sequence[Label], cut: datetime)
     known: dict[str, object] = {name: model.tags[name] for name in told if name in model.tags}
     if job.config.fine_tune.encoder is EncoderMode.frozen:
         return known
-    learned = Cut.learned_by(model) if is_of_source else Cut(cut)
-    if learned is None or learned.time is None:
+    before = Cut.learned_by(model) if is_of_source else Cut(cut)
+    if before is None or before.time is None:
         known.pop(TRAIN_CUT, None)
     else:
         known[TRAIN_CUT] = Cut(cut)

@@ -9,8 +9,9 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from behavior_lib.config.least import check_least
 from behavior_lib.config.schema import VocabularyConfig
-from behavior_lib.errors import ConfigError, Occupied
+from behavior_lib.errors import Occupied
 from behavior_lib.spark.failures import explain
 from behavior_lib.spark.numbering import number_rows
 from behavior_lib.spark.tables import Tables
@@ -30,7 +31,7 @@ def write_items(tables: Tables, events: DataFrame, dimension: DataFrame | None, 
     reading and the writing makes this one read again, so that no number is given twice.
     Raises ConfigError for a configuration that cannot be, Occupied where others are faster every time.
     """
-    _check(config)
+    check_least("vocabulary", config, {"min_count": 1, "hash_buckets": 0})
 
     def attempt() -> int:
         reserved = reserved_buckets(tables)
@@ -146,13 +147,6 @@ def _seen(events: DataFrame, config: VocabularyConfig) -> DataFrame:
 
 def _of_count(reserved: Sequence[Buckets], count: int) -> Buckets | None:
     return next((buckets for buckets in reserved if buckets.count == count), None)
-
-
-def _check(config: VocabularyConfig) -> None:
-    for key, value, least in (("min_count", config.min_count, 1), ("hash_buckets", config.hash_buckets, 0)):
-        if value < least:
-            mend = f"--set vocabulary.{key}=…"
-            raise ConfigError(f"vocabulary.{key} must be at least {least}", value=value, mend=mend)
 
 
 def while_occupied(attempt: Callable[[], int]) -> int:
